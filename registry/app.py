@@ -1,0 +1,123 @@
+"""The composition root: which room gets which part. Only this and the commands know them all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from registry.access import AccessLog
+from registry.deploy import api
+from registry.deploy.apps import App
+from registry.deploy.gateway import Gateway
+from registry.deploy.journal import Journal
+from registry.deploy.reconciler import Deployer
+from registry.deploy.routes import Routes
+from registry.deploy.runtimes import Limits
+from registry.deploy.runtimes.wasmtime import EmbeddedRuntime
+from registry.settings import Config
+from registry.v2 import V2
+from storage.filesystem.blobs import FilesystemBlobs
+from storage.filesystem.layout import Layout
+from storage.records.sqlite import SQLite
+from storage.repository import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What is kept: shared by everything that one process does."""
+
+    layout: Layout
+    store: Store
+    journal: Journal
+
+
+@asynccontextmanager
+async def open_records(config: Config) -> AsyncIterator[Records]:
+    """Open the data directory, making what is missing. Raises StorageError or OSError."""
+    layout = Layout.open(config.data)
+    database = await SQLite.open(layout)
+    store = await Store.open(database, FilesystemBlobs(layout))
+    try:
+        journal = Journal(database)
+        await journal.open()
+        yield Records(layout, store, journal)
+    finally:
+        await store.close()
+
+
+def nobody_to_wake() -> None:
+    """The deployer lives in another process; it looks by itself five times a second."""
+
+
+def create_app(
+    config: Config, records: Records, *, gateway_port: int, wake: Callable[[], None]
+) -> ASGIApp:
+    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API."""
+    v2 = V2(
+        records.store,
+        moved=wake,
+        manifest_limit=config.limits.manifest,
+        page_limit=config.limits.page,
+    )
+    v1 = Starlette(
+        routes=api.routes(
+            records.journal,
+            url_for=lambda app: url_of(app, gateway_port),
+            log_of=lambda app: records.layout.app(app.id) / "log",
+            domain=config.gateway.domain,
+            wake=wake,
+        ),
+        exception_handlers=api.EXCEPTION_HANDLERS,
+    )
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        await (v2 if path == "/v2" or path.startswith("/v2/") else v1)(scope, receive, send)
+
+    return AccessLog(answer, "registry")
+
+
+def url_of(app: App, gateway_port: int) -> str:
+    port = "" if gateway_port == 80 else f":{gateway_port}"
+    return f"http://{app.host}{port}/"
+
+
+@dataclass(frozen=True, slots=True)
+class Applications:
+    gateway: ASGIApp
+    deployer: Deployer
+
+
+@asynccontextmanager
+async def applications(config: Config, records: Records) -> AsyncIterator[Applications]:
+    """What runs the applications: the deployer, its runtime, and the gateway in front."""
+    routes = Routes()
+    runtime = EmbeddedRuntime(records.layout.compiled)
+    gateway = Gateway(routes, first_byte_timeout=config.gateway.first_byte_timeout)
+    deployer = Deployer(
+        records.store,
+        records.journal,
+        runtime,
+        routes,
+        directory=records.layout.apps,
+        domain=config.gateway.domain,
+        limits=Limits(
+            memory=config.runtime.memory,
+            cpu=config.runtime.cpu,
+            wall=config.runtime.wall,
+            concurrency=config.runtime.concurrency,
+        ),
+        workers=config.runtime.workers,
+        health_timeout=config.deploy.health_timeout,
+        drain_timeout=config.deploy.drain_timeout,
+    )
+    await gateway.open()
+    try:
+        yield Applications(AccessLog(gateway, "gateway"), deployer)
+    finally:
+        await gateway.close()
+        await runtime.close()

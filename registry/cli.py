@@ -1,0 +1,114 @@
+"""The command line. A verb imports what is heavy when it runs, so that --help is quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from registry.commands import apps, demo
+from registry.config import ConfigInvalid, as_toml, load
+from registry.settings import Config
+
+command = typer.Typer(
+    name="spindle",
+    help="An OCI registry that deploys the Spin applications pushed to it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes half of the time that --help needs
+    add_completion=False,
+)
+command.add_typer(apps.command, name="apps")
+command.command("demo")(demo.demo)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="SPINDLE_CONFIG", help="A TOML file of settings."),
+]
+Data = Annotated[str | None, typer.Option("--data", help="Where everything is kept.")]
+ListenOn = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of the registry.")]
+GatewayListenOn = Annotated[
+    str | None, typer.Option("--gateway-listen", help="HOST:PORT of the applications.")
+]
+Workers = Annotated[str | None, typer.Option("--workers", help="Registry processes.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, by its dotted name."),
+]
+
+
+@command.command()
+def serve(
+    config: ConfigFile = None,
+    data: Data = None,
+    listen: ListenOn = None,
+    gateway_listen: GatewayListenOn = None,
+    workers: Workers = None,
+    assignments: Assignments = None,
+) -> None:
+    """Start the registry, the gateway and the deployment of what is pushed."""
+    from registry.commands import serve as serving
+
+    try:
+        serving.serve(_settings(config, data, listen, gateway_listen, workers, assignments))
+    except serving.CannotStart as error:
+        _stop(str(error))
+
+
+@command.command("config")
+def show_config(
+    config: ConfigFile = None,
+    data: Data = None,
+    listen: ListenOn = None,
+    gateway_listen: GatewayListenOn = None,
+    workers: Workers = None,
+    assignments: Assignments = None,
+) -> None:
+    """Print the effective settings, as a file that --config reads."""
+    sys.stdout.write(as_toml(_settings(config, data, listen, gateway_listen, workers, assignments)))
+
+
+@command.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(version_of("spindle"))
+
+
+def _settings(
+    file: Path | None,
+    data: str | None,
+    listen: str | None,
+    gateway_listen: str | None,
+    workers: str | None,
+    assignments: list[str] | None,
+) -> Config:
+    flags: dict[str, str] = {}
+    for assignment in assignments or ():
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            _stop(f"--set takes NAME=VALUE, not {assignment!r}")
+        flags[name.strip()] = value
+    named = {
+        "data": data,
+        "registry.listen": listen,
+        "gateway.listen": gateway_listen,
+        "registry.workers": workers,
+    }
+    flags |= {name: value for name, value in named.items() if value is not None}
+    try:
+        return load(file, os.environ, flags)
+    except ConfigInvalid as error:
+        _stop(str(error))
+
+
+def _stop(reason: str) -> NoReturn:
+    typer.echo(f"spindle: {reason}", err=True)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    command()

@@ -1,0 +1,132 @@
+"""The effective settings: a TOML file < the environment < flags.
+
+Every setting has one dotted name, such as `gateway.listen`; in the environment it is
+SPINDLE_GATEWAY_LISTEN. An unknown name or a bad value stops the start and says which and why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from registry.settings import ENVIRONMENT_PREFIX, SETTINGS, Config, Count, Seconds
+
+NOT_SETTINGS = frozenset({"SPINDLE_CONFIG", "SPINDLE_SERVER"})  # read by the command line
+
+
+class ConfigInvalid(Exception):
+    """`name` is the dotted name of the setting, or where an unknown one was found."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+
+def load(
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Config:
+    """The effective settings. `flags` are by dotted name. Raises ConfigInvalid."""
+    texts: dict[str, str] = {}
+    if file is not None:
+        texts |= _from_file(file)
+    texts |= _from_environment(environment or {})
+    for name, text in (flags or {}).items():
+        texts[_known(name)] = text
+    config: Config = _build(Config, "", texts)
+    if not (config.registry.listen.loopback or config.registry.open):
+        raise ConfigInvalid(
+            "registry.listen",
+            f"{config.registry.listen} can be reached from outside, and whoever reaches it may"
+            " push and delete; listen on 127.0.0.1, or set registry.open = true if you want that",
+        )
+    return config
+
+
+def as_toml(config: Config) -> str:
+    """The settings as a file that `load` reads, each with what it is for."""
+    lines: list[str] = []
+    section = ""
+    for setting in SETTINGS.values():
+        value: Any = config
+        for part in setting.name.split("."):
+            value = getattr(value, part)
+        head, _, key = setting.name.rpartition(".")
+        if head != section:
+            lines += ["", f"[{head}]"]
+            section = head
+        plain = isinstance(value, bool | Count | Seconds)
+        shown = str(value).lower() if plain else _quoted(str(value))
+        lines.append(f"{key} = {shown}  # {setting.help}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _build(section: Any, prefix: str, texts: Mapping[str, str]) -> Any:
+    values: dict[str, Any] = {}
+    hints = get_type_hints(section)
+    for row in dataclasses.fields(section):
+        name = f"{prefix}{row.name}"
+        if name in texts:
+            try:
+                values[row.name] = SETTINGS[name].parse(texts[name])
+            except ValueError as error:
+                raise ConfigInvalid(name, str(error)) from None
+        elif name not in SETTINGS:
+            values[row.name] = _build(hints[row.name], f"{name}.", texts)
+    return section(**values)
+
+
+def _known(name: str) -> str:
+    if name not in SETTINGS:
+        close = difflib.get_close_matches(name, SETTINGS, n=1)
+        hint = f"did you mean {close[0]}?" if close else "`spindle config` lists them all"
+        raise ConfigInvalid(name, f"there is no such setting; {hint}")
+    return name
+
+
+def _from_file(file: Path) -> dict[str, str]:
+    try:
+        tree = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigInvalid(str(file), f"cannot be read: {error.strerror}") from None
+    except ValueError as error:  # TOML, or not UTF-8
+        raise ConfigInvalid(str(file), f"is not TOML: {error}") from None
+    return dict(_flatten(tree, ""))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            if not any(known.startswith(f"{name}.") for known in SETTINGS):
+                _known(name)
+            yield from _flatten(value, f"{name}.")
+        elif isinstance(value, str | int | float):
+            yield _known(name), str(value)
+        else:
+            raise ConfigInvalid(_known(name), "takes one value, not a list or a date")
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    by_variable = {setting.variable: setting.name for setting in SETTINGS.values()}
+    found: dict[str, str] = {}
+    for variable, text in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in NOT_SETTINGS:
+            continue
+        if variable not in by_variable:
+            close = difflib.get_close_matches(variable, by_variable, n=1)
+            hint = f"did you mean {close[0]}?" if close else "`spindle config` lists the settings"
+            raise ConfigInvalid(variable, f"no setting has this variable; {hint}")
+        found[by_variable[variable]] = text
+    return found

@@ -1,0 +1,146 @@
+"""Listening sockets, and the processes that answer on them.
+
+One process does everything by default. With more than one registry worker, a supervisor that serves
+nothing itself keeps that many registry processes and one for the applications (gateway and
+deployer), so that no application can slow a push.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+import uvloop
+from starlette.types import ASGIApp
+
+from registry import app
+from registry.settings import Config, Listen
+
+GRACE = 30  # seconds for answers in progress once the server was told to stop
+
+
+class Role(enum.Flag):
+    """What a process does."""
+
+    REGISTRY = enum.auto()
+    APPLICATIONS = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """Bound before anything else, so that a port in use is said at once and children inherit."""
+
+    registry: socket.socket
+    gateway: socket.socket
+
+    @staticmethod
+    def bind(config: Config) -> Sockets:
+        """Raises OSError."""
+        return Sockets(_bind(config.registry.listen), _bind(config.gateway.listen))
+
+
+def address(listening: socket.socket) -> Listen:
+    host, port = listening.getsockname()[:2]
+    return Listen(host, port)
+
+
+def _bind(listen: Listen) -> socket.socket:
+    family, kind, protocol, _, where = socket.getaddrinfo(
+        listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(where)
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror}") from None
+    return listening
+
+
+class Listener(uvicorn.Server):
+    """uvicorn without signal handlers: a process has two of these and decides when to stop."""
+
+    def __init__(self, answering: ASGIApp, *, date_header: bool = True) -> None:
+        super().__init__(
+            uvicorn.Config(
+                answering,
+                http="httptools",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=date_header,
+                proxy_headers=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=GRACE,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def run(config: Config, sockets: Sockets, roles: Role) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is being answered."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config, sockets, roles))
+
+
+async def prepare(config: Config) -> None:
+    """Check the data directory and bring its records up to date; raises StorageError or OSError."""
+    async with app.open_records(config):
+        pass
+
+
+async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
+    log = structlog.get_logger()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        records = await stack.enter_async_context(app.open_records(config))
+        gateway_port = address(sockets.gateway).port
+        applications = None
+        if Role.APPLICATIONS in roles:
+            applications = await stack.enter_async_context(app.applications(config, records))
+        listeners: list[tuple[Listener, socket.socket]] = []
+        if Role.REGISTRY in roles:
+            wake = applications.deployer.wake if applications else app.nobody_to_wake
+            answering = app.create_app(config, records, gateway_port=gateway_port, wake=wake)
+            listeners.append((Listener(answering), sockets.registry))
+        if applications:
+            listeners.append((Listener(applications.gateway, date_header=False), sockets.gateway))
+        async with asyncio.TaskGroup() as tasks:
+            serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
+            deploying = (
+                tasks.create_task(applications.deployer.run())
+                if applications and config.deploy.enabled
+                else None
+            )
+            stopping = tasks.create_task(stop.wait())
+            # What ends by itself has failed; then the process ends with it.
+            vital = [stopping, *serving, *([deploying] if deploying else [])]
+            await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
+            log.info("stopping")
+            for one, _ in listeners:
+                one.should_exit = True
+            await asyncio.wait(serving)
+            if deploying:
+                deploying.cancel()
+            stopping.cancel()
+        if not stop.is_set():
+            sys.exit(3)

@@ -1,0 +1,207 @@
+"""What can be set: every setting with its type, its default and what it is for.
+
+A type knows how to read itself from text (`parse` raises ValueError), so that a file, the
+environment and a flag say everything alike.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+ENVIRONMENT_PREFIX = "SPINDLE_"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """HOST:PORT; port 0 takes any free one."""
+
+    host: str
+    port: int
+
+    @staticmethod
+    def parse(text: str) -> Listen:
+        host, colon, port = text.rpartition(":")
+        host = host.strip("[]")
+        if not colon or not host or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+            raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:5000")
+        return Listen(host, int(port))
+
+    @property
+    def loopback(self) -> bool:
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Bytes(int):
+    """A number of bytes; written as one, or with KiB, MiB or GiB behind it."""
+
+    _UNITS: Mapping[str, int] = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+    @classmethod
+    def parse(cls, text: str) -> Bytes:
+        match = re.fullmatch(r"([0-9]{1,15})\s*(|KiB|MiB|GiB)", text.strip())
+        if not match:
+            raise ValueError(f"{text!r} is not a size, such as 4MiB")
+        return cls(int(match[1]) * cls._UNITS[match[2]])
+
+    def __str__(self) -> str:
+        for unit in ("GiB", "MiB", "KiB"):
+            if self and self % self._UNITS[unit] == 0:
+                return f"{self // self._UNITS[unit]}{unit}"
+        return str(int(self))
+
+
+class Seconds(float):
+    """More than nothing, and finite."""
+
+    @classmethod
+    def parse(cls, text: str) -> Seconds:
+        value = cls(text)  # raises ValueError itself
+        if not 0 < value < 1e9:
+            raise ValueError(f"{text!r} is not a time in seconds above 0")
+        return value
+
+    def __str__(self) -> str:
+        return f"{float(self):g}"
+
+
+class Count(int):
+    """At least one."""
+
+    @classmethod
+    def parse(cls, text: str) -> Count:
+        if not re.fullmatch(r"[0-9]{1,9}", text.strip()) or int(text) < 1:
+            raise ValueError(f"{text!r} is not a whole number of 1 or more")
+        return cls(text)
+
+
+class Flag:
+    """Marks a yes-or-no setting; its values are Python's own."""
+
+    @staticmethod
+    def parse(text: str) -> bool:
+        try:
+            return {"true": True, "false": False}[text.strip().lower()]
+        except KeyError:
+            raise ValueError(f"{text!r} is neither true nor false") from None
+
+
+def _domain(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", text):
+        raise ValueError(f"{text!r} is not a domain name in lower case, such as apps.example.org")
+    if len(text) > 120:
+        raise ValueError("is longer than 120 characters, which leaves no room for the apps' names")
+    return text
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"{text!r} is none of: {', '.join(choices)}")
+        return text
+
+    return parse
+
+
+def _setting(default: Any, help: str, parse: Callable[[str], Any] | None = None) -> Any:
+    return field(default=default, metadata={"help": help, "parse": parse})
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    listen: Listen = _setting(Listen("127.0.0.1", 5000), "where clients push and pull")
+    workers: Count = _setting(Count(1), "processes that serve the registry")
+    open: bool = _setting(
+        False, "listen on other than a loopback address although everybody may push", Flag.parse
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    listen: Listen = _setting(Listen("127.0.0.1", 5080), "where applications answer")
+    domain: str = _setting("localhost", "applications answer to <app>.<account>.<domain>", _domain)
+    first_byte_timeout: Seconds = _setting(
+        Seconds(60), "how long an application may take until its answer begins"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    manifest: Bytes = _setting(Bytes(4 << 20), "largest manifest that can be pushed")
+    page: Count = _setting(Count(10_000), "most entries of one page of a listing")
+
+
+@dataclass(frozen=True, slots=True)
+class DeploySettings:
+    enabled: bool = _setting(True, "deploy the Spin applications that are pushed", Flag.parse)
+    health_timeout: Seconds = _setting(Seconds(60), "until a new revision must be healthy")
+    drain_timeout: Seconds = _setting(Seconds(30), "for what the old revision still answers")
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeSettings:
+    workers: Count = _setting(Count(2), "processes of each running revision")
+    concurrency: Count = _setting(Count(32), "requests at once in each of them")
+    memory: Bytes = _setting(Bytes(128 << 20), "for each request's instance of a component")
+    cpu: Seconds = _setting(Seconds(10), "of processor time for each request")
+    wall: Seconds = _setting(Seconds(60), "from a request's first byte to its answer's last")
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    level: str = _setting(
+        "info", "debug, info, warning or error", _one_of("debug", "info", "warning", "error")
+    )
+    format: str = _setting(
+        "auto", "json, text, or auto: text on a terminal", _one_of("auto", "json", "text")
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    data: Path = _setting(Path("spindle-data"), "the one directory that everything is kept in")
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    deploy: DeploySettings = field(default_factory=DeploySettings)
+    runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of what can be set."""
+
+    name: str
+    default: Any
+    help: str
+    parse: Callable[[str], Any]
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.name.replace(".", "_").upper()
+
+
+def settings(section: Any = Config, prefix: str = "") -> Iterator[Setting]:
+    hints = get_type_hints(section)
+    for row in dataclasses.fields(section):
+        kind = hints[row.name]
+        if dataclasses.is_dataclass(kind) and kind is not Listen:
+            yield from settings(kind, f"{prefix}{row.name}.")
+        else:
+            parse = row.metadata["parse"] or getattr(kind, "parse", kind)
+            yield Setting(f"{prefix}{row.name}", row.default, row.metadata["help"], parse)
+
+
+SETTINGS = {setting.name: setting for setting in settings()}

@@ -1,0 +1,101 @@
+"""Where bytes are kept: large, immutable, addressed by digest.
+
+Two drivers implement these protocols (`storage.filesystem`, `storage.memory`), and one suite of
+tests holds both to what is written here. A driver knows no repositories: who may see a blob is
+decided by rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from storage.digest import Algorithm, Digest
+
+PIECE = 1 << 20  # bytes read or written at once: one hop to a thread costs ~100 us, so 64 KiB
+# pieces would spend two seconds per GiB on hops
+
+
+class Blob(Protocol):
+    """A blob opened for reading. Stays readable until closed, even if it is removed meanwhile."""
+
+    @property
+    def size(self) -> int: ...
+
+    def chunks(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """The bytes from start up to, not including, end; in pieces of at most PIECE.
+
+        Raises Damaged when the store has fewer bytes than `size` says; and, where the whole blob is
+        asked for, in place of the last piece when they are not the bytes that the digest names.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Upload(Protocol):
+    """Bytes on their way to become a blob. `write`, `truncate` and `commit` need `hold` first."""
+
+    @property
+    def size(self) -> int:
+        """Bytes kept so far, as of `resume_upload` or `hold` if another process writes."""
+        ...
+
+    async def hold(self) -> None:
+        """Be the one writer until `close`, among all processes, and read anew what `size` is.
+
+        Raises UploadOffset while somebody else is it, and UploadUnknown when the upload has ended.
+        A process that dies lets go.
+        """
+        ...
+
+    async def write(self, data: bytes) -> None:
+        """Append. After an error `size` tells what was kept."""
+        ...
+
+    async def truncate(self, size: int) -> None:
+        """Forget everything past `size` bytes."""
+        ...
+
+    async def commit(self, digest: Digest) -> int:
+        """Verify and keep the upload; return its size in bytes.
+
+        On return the blob survives a power cut, and the upload is gone. A blob that is there
+        already is replaced by these verified bytes, which heals one that was damaged.
+        Raises DigestMismatch (the upload is kept then), and UploadUnknown if it was cancelled
+        meanwhile. Bytes that could not be made durable are dropped with the upload.
+        """
+        ...
+
+    async def cancel(self) -> None:
+        """Forget the bytes. Nothing happens if they are gone."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the upload without ending it: another process may go on with it."""
+        ...
+
+
+class BlobStore(Protocol):
+    """A driver."""
+
+    async def open(self, digest: Digest) -> Blob:
+        """Raises BlobUnknown."""
+        ...
+
+    async def remove(self, digest: Digest) -> None:
+        """Remove the bytes; nothing happens if there are none."""
+        ...
+
+    async def start_upload(self, key: str, algorithm: Algorithm) -> Upload:
+        """Open a new, empty upload under a key of 64 hexadecimal digits that nobody used before.
+
+        `algorithm` is the one the digest will probably have: its hash then runs with the bytes.
+        """
+        ...
+
+    async def resume_upload(self, key: str) -> Upload:
+        """An upload that was started, here or in another process. Raises UploadUnknown."""
+        ...
+
+    async def close(self) -> None: ...

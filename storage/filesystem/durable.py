@@ -1,0 +1,44 @@
+"""The only place that makes something last.
+
+A name survives a power cut when the directory that holds it was fsynced after the name was made,
+and the bytes when the file was fsynced before. An fsync that fails is never tried again: Linux
+reports a lost write once and then forgets it, so a second try that succeeds proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def sync_file(file: int) -> None:
+    """The bytes and the length of an open file survive. Times may not: fdatasync leaves them."""
+    os.fdatasync(file)
+
+
+def sync_directory(path: str) -> None:
+    """The names in a directory survive, and those that are gone stay gone."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def publish(source: str, target: str, directory: str) -> None:
+    """Give a synced file its name in `directory`, in place of any file that had it."""
+    os.rename(source, target)
+    sync_directory(directory)  # rename alone is not durable: the entry lives in the directory
+
+
+def write_file(target: str, directory: str, data: bytes) -> None:
+    """A small file that is either wholly there or not at all. One writer at a time."""
+    draft = target + ".new"
+    file = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(file, view) :]
+        sync_file(file)
+    finally:
+        os.close(file)
+    publish(draft, target, directory)

@@ -1,0 +1,117 @@
+"""Blobs in memory, for one process: what tests start without a disk."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from storage.blobs import PIECE
+from storage.digest import Algorithm, Digest
+from storage.errors import BlobUnknown, Damaged, DigestMismatch, UploadOffset, UploadUnknown
+
+
+class MemoryBlobs:
+    """BlobStore that forgets everything when it is closed."""
+
+    def __init__(self) -> None:
+        self.blobs: dict[Digest, bytes] = {}
+        self.uploads: dict[str, bytearray] = {}
+        self.held: set[str] = set()
+
+    async def open(self, digest: Digest) -> MemoryBlob:
+        try:
+            return MemoryBlob(digest, self.blobs[digest])
+        except KeyError:
+            raise BlobUnknown(f"no blob {digest}") from None
+
+    async def remove(self, digest: Digest) -> None:
+        self.blobs.pop(digest, None)
+
+    async def start_upload(self, key: str, algorithm: Algorithm) -> MemoryUpload:
+        if key in self.uploads:
+            raise FileExistsError(f"the upload {key} was started before")
+        self.uploads[key] = bytearray()
+        return MemoryUpload(self, key)
+
+    async def resume_upload(self, key: str) -> MemoryUpload:
+        return MemoryUpload(self, key)
+
+    async def close(self) -> None:
+        self.blobs.clear()
+        self.uploads.clear()
+
+
+class MemoryBlob:
+    def __init__(self, digest: Digest, data: bytes) -> None:
+        self.size = len(data)
+        self._digest = digest
+        self._data = data
+
+    async def chunks(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        end = self.size if end is None else min(end, self.size)
+        if (start, end) == (0, self.size) and self._digest.algorithm.digest(self._data) != (
+            self._digest
+        ):
+            raise Damaged(f"the bytes of blob {self._digest} are not what they were")
+        for at in range(start, end, PIECE):
+            yield self._data[at : min(at + PIECE, end)]
+
+    async def close(self) -> None:
+        self._data = b""
+
+
+class MemoryUpload:
+    def __init__(self, store: MemoryBlobs, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._holding = False
+        self.size = len(self._bytes())
+
+    async def hold(self) -> None:
+        if self._holding:
+            return
+        self.size = len(self._bytes())
+        if self._key in self._store.held:
+            raise UploadOffset("somebody else is writing this upload", size=self.size)
+        self._store.held.add(self._key)
+        self._holding = True
+
+    async def write(self, data: bytes) -> None:
+        kept = self._held()
+        kept += data
+        self.size = len(kept)
+
+    async def truncate(self, size: int) -> None:
+        kept = self._held()
+        if size > len(kept):
+            raise ValueError(f"an upload of {len(kept)} bytes cannot be cut to {size}")
+        del kept[size:]
+        self.size = size
+
+    async def commit(self, digest: Digest) -> int:
+        data = bytes(self._held())
+        actual = digest.algorithm.digest(data)
+        if actual != digest:
+            raise DigestMismatch(f"the digest of the {len(data)} bytes is {actual}, not {digest}")
+        self._store.blobs[digest] = data
+        await self.cancel()
+        await self.close()
+        return len(data)
+
+    async def cancel(self) -> None:
+        self._store.uploads.pop(self._key, None)
+
+    async def close(self) -> None:
+        if self._holding:
+            self._holding = False
+            self._store.held.discard(self._key)
+
+    def _bytes(self) -> bytearray:
+        try:
+            return self._store.uploads[self._key]
+        except KeyError:
+            raise UploadUnknown("no such upload; start a new one") from None
+
+    def _held(self) -> bytearray:
+        if not self._holding:
+            raise RuntimeError("an upload must be held before it is changed")
+        return self._bytes()

@@ -1,0 +1,1 @@
+"""The catalogue: rows in a database, under one small protocol."""

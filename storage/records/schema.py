@@ -1,0 +1,88 @@
+"""The tables of what is kept, in the words that SQLite and PostgreSQL share.
+
+Names and digests are `{text}`: compared byte by byte, which is the order of every list. Times are
+seconds since 1970. Sizes are bytes. Steps are appended, never edited after a release.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+STEPS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        # A row is made with the first blob or manifest and stays, so that a repository whose
+        # content was deleted is still known; lists of repositories leave it out while it is empty.
+        "CREATE TABLE repositories (id {serial}, name {text} NOT NULL UNIQUE)",
+        # Who may see which blob: a blob without a link is garbage.
+        """
+        CREATE TABLE links (
+            repository BIGINT NOT NULL REFERENCES repositories (id),
+            digest {text} NOT NULL,
+            size BIGINT NOT NULL,
+            created DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (repository, digest)
+        ) {clustered}
+        """,
+        "CREATE INDEX links_by_digest ON links (digest)",  # mounting from anywhere; garbage
+        # The body is last: what does not ask for it does not read its pages.
+        """
+        CREATE TABLE manifests (
+            repository BIGINT NOT NULL REFERENCES repositories (id),
+            digest {text} NOT NULL,
+            media_type {text} NOT NULL,
+            subject {text},
+            artifact_type {text},
+            annotations {text} NOT NULL,
+            size BIGINT NOT NULL,
+            created DOUBLE PRECISION NOT NULL,
+            body {bytes} NOT NULL,
+            PRIMARY KEY (repository, digest)
+        )
+        """,
+        # Two, so that a page of referrers costs its own size with and without the filter.
+        """
+        CREATE INDEX referrers ON manifests (repository, subject, digest)
+            WHERE subject IS NOT NULL
+        """,
+        """
+        CREATE INDEX referrers_by_type ON manifests (repository, subject, artifact_type, digest)
+            WHERE subject IS NOT NULL
+        """,
+        # The reference makes a tag without its manifest impossible.
+        """
+        CREATE TABLE tags (
+            repository BIGINT NOT NULL,
+            name {text} NOT NULL,
+            digest {text} NOT NULL,
+            generation BIGINT NOT NULL,
+            PRIMARY KEY (repository, name),
+            FOREIGN KEY (repository, digest) REFERENCES manifests (repository, digest)
+        ) {clustered}
+        """,
+        "CREATE INDEX tags_by_digest ON tags (repository, digest)",
+        # Every move of a tag, also to where it was; digest is null where it was deleted.
+        """
+        CREATE TABLE tag_moves (
+            generation BIGINT PRIMARY KEY,
+            repository BIGINT NOT NULL REFERENCES repositories (id),
+            tag {text} NOT NULL,
+            digest {text},
+            at DOUBLE PRECISION NOT NULL
+        ) {clustered}
+        """,
+        # The newest generation, as a row that is locked until the transaction ends: a sequence
+        # would let a lower number appear after a higher one, and who reads on from there miss it.
+        "CREATE TABLE tag_clock (generation BIGINT NOT NULL)",
+        "INSERT INTO tag_clock (generation) VALUES (0)",
+        # What must not be deleted, and on whose behalf; by name, since it may come first.
+        """
+        CREATE TABLE holds (
+            repository_name {text} NOT NULL,
+            digest {text} NOT NULL,
+            holder {text} NOT NULL,
+            reason {text} NOT NULL,
+            PRIMARY KEY (repository_name, digest, holder)
+        ) {clustered}
+        """,
+    ),
+)

@@ -1,0 +1,159 @@
+"""The catalogue in SQLite: one file, shared by the processes of one machine.
+
+Reads run on the event loop: a manifest by tag out of the page cache takes some microseconds, a hop
+to a thread a hundred. In WAL mode a reader waits for nobody. Writes run in one thread, since SQLite
+has one writer at a time anyway; the writers of other processes are waited for.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
+
+from storage.errors import LayoutUnknown
+from storage.filesystem.layout import Layout
+from storage.records.database import Connection, Row, Value
+from storage.threads import Threads
+
+T = TypeVar("T")
+
+BUSY: Final = 10.0  # seconds to wait for the writer of another process
+
+# The words of schemas in which SQLite and PostgreSQL differ; see Database.migrate.
+DIALECT: Final = {
+    "{serial}": "INTEGER PRIMARY KEY AUTOINCREMENT",
+    "{text}": "TEXT",  # compared byte by byte, since that is SQLite's default collation
+    "{bytes}": "BLOB",
+    "{clustered}": "WITHOUT ROWID",
+}
+
+# FULL, since WAL with NORMAL loses the last commits in a power cut.
+_WRITER: Final = ("synchronous = FULL", "foreign_keys = ON", "journal_size_limit = 67108864")
+_READER: Final = ("query_only = ON", "cache_size = -32768")
+
+
+class SQLite:
+    """Database in one file. Only made by `open`."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = _connect(path, _WRITER)
+        self._reader = _connect(path, _READER)
+        self._writing = _Statements(self._writer)
+        self._reading = _Statements(self._reader)
+        self._thread = Threads("records", 1)
+
+    @staticmethod
+    async def open(layout: Layout) -> SQLite:
+        """The catalogue of a data directory, made first if there is none."""
+        return SQLite(layout.records)
+
+    async def read(self, query: Callable[[Connection], T]) -> T:
+        # Without a transaction every statement would see a state of its own.
+        self._reader.execute("BEGIN")
+        try:
+            return query(self._reading)
+        finally:
+            self._reader.execute("COMMIT")
+
+    async def write(self, change: Callable[[Connection], T]) -> T:
+        return await self._thread.run(lambda: self._transaction(change))
+
+    def _transaction(self, change: Callable[[Connection], T]) -> T:
+        # IMMEDIATE, since a transaction that reads first and then writes fails when another
+        # process wrote in between.
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            result = change(self._writing)
+            self._writer.execute("COMMIT")
+        except BaseException as error:
+            if self._writer.in_transaction:  # a full disk ends it by itself
+                self._writer.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                # As every other place that writes says it, so that it gets the same answer.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+            raise
+        return result
+
+    async def migrate(self, room: str, steps: Sequence[Sequence[str]]) -> None:
+        await self.write(_make_migrations)
+        for number, statements in enumerate(steps, 1):
+            await self.write(partial(_step, room, number, statements))
+        done = await self.read(lambda c: _done(c, room))
+        if done > len(steps):
+            raise LayoutUnknown(
+                f"the records of {room!r} were written by a newer release (step {done}, this one"
+                f" knows {len(steps)}); start that release or restore a backup"
+            )
+
+    async def close(self) -> None:
+        self._reader.close()
+        # In its thread, since the last one to close writes the log back into the file.
+        await self._thread.run(self._writer.close)
+        self._thread.close()
+
+
+class _Statements:
+    """Connection."""
+
+    __slots__ = ("_execute",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._execute = connection.execute
+
+    def execute(self, statement: str, *parameters: Value) -> int:
+        return self._execute(statement, parameters).rowcount
+
+    def one(self, statement: str, *parameters: Value) -> Row | None:
+        cursor = self._execute(statement, parameters)
+        row: Row | None = cursor.fetchone()
+        cursor.close()  # a statement half read would hold up COMMIT
+        return row
+
+    def all(self, statement: str, *parameters: Value) -> list[Row]:
+        return self._execute(statement, parameters).fetchall()
+
+
+def _connect(path: Path, pragmas: Sequence[str]) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY,
+        isolation_level=None,  # BEGIN and COMMIT are ours; nothing is begun behind our back
+        check_same_thread=False,  # one at a time is seen to above
+        cached_statements=512,
+    )
+    connection.execute("PRAGMA journal_mode = WAL")
+    for pragma in pragmas:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def _make_migrations(connection: Connection) -> None:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (room TEXT PRIMARY KEY, step BIGINT NOT NULL)"
+    )
+
+
+def _done(connection: Connection, room: str) -> int:
+    row = connection.one("SELECT step FROM migrations WHERE room = ?", room)
+    return int(row[0] or 0) if row else 0
+
+
+def _step(room: str, number: int, statements: Sequence[str], connection: Connection) -> None:
+    """One step, unless it is done: another process may have started beside us."""
+    if _done(connection, room) >= number:
+        return
+    for statement in statements:
+        for word, meaning in DIALECT.items():
+            statement = statement.replace(word, meaning)
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO migrations (room, step) VALUES (?, ?)"
+        " ON CONFLICT (room) DO UPDATE SET step = excluded.step",
+        room,
+        number,
+    )

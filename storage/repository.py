@@ -1,0 +1,444 @@
+"""Store and Repository: links, mounts, manifests, tags, referrers. All meaning, once.
+
+A repository sees a blob or manifest only through rows of its own. The order of writes is always:
+bytes durable, one transaction, return; of deletes: one transaction, return, and the bytes are
+collected later. So a crash leaves at worst bytes to which no row leads.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from storage.blobs import Blob, BlobStore
+from storage.digest import SHA256, Algorithm, Digest
+from storage.errors import (
+    BlobUnknown,
+    Damaged,
+    Held,
+    ManifestUnknown,
+    RepositoryUnknown,
+    StorageError,
+)
+from storage.manifest import Manifest
+from storage.names import RepositoryName, Tag
+from storage.records import statements
+from storage.records.database import Connection, Database, Row
+from storage.records.schema import STEPS
+from storage.records.statements import text, whole
+from storage.uploads import UploadSession, upload_key
+
+__all__ = ["Move", "Referrer", "Repository", "Store", "StoredManifest", "UploadSession"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as it was pushed. `body` is empty where only its existence was asked for."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest that names another as its subject, as the referrers list shows it."""
+
+    digest: Digest
+    media_type: str
+    size: int
+    artifact_type: str | None
+    annotations: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A tag was pointed at a digest, possibly the one it had; `digest` None: it was deleted.
+
+    `at` is in seconds since 1970, for people; order is by `generation`.
+    """
+
+    generation: int
+    repository: RepositoryName
+    tag: Tag
+    digest: Digest | None
+    at: float
+
+
+class Store:
+    """Everything that is kept. Made by `open`; closes the database and the blob store it is given.
+
+    `now` is the clock, in seconds since 1970.
+    """
+
+    def __init__(
+        self, database: Database, blobs: BlobStore, *, now: Callable[[], float] = time.time
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._now = now
+
+    @staticmethod
+    async def open(
+        database: Database, blobs: BlobStore, *, now: Callable[[], float] = time.time
+    ) -> Store:
+        """A store whose tables are up to date. Raises LayoutUnknown."""
+        await database.migrate("storage", STEPS)
+        return Store(database, blobs, now=now)
+
+    def repository(self, name: RepositoryName) -> Repository:
+        return Repository(name, self._database, self._blobs, self._now)
+
+    async def repositories(self, *, after: str | None, limit: int) -> list[RepositoryName]:
+        """Those that hold something, in byte order, strictly after a name that need not exist."""
+        rows = await self._database.read(
+            lambda c: c.all(
+                "SELECT name FROM repositories WHERE name > ? AND ("
+                " EXISTS (SELECT 1 FROM links WHERE repository = id)"
+                " OR EXISTS (SELECT 1 FROM manifests WHERE repository = id))"
+                " ORDER BY name LIMIT ?",
+                after or "",
+                limit,
+            )
+        )
+        return [RepositoryName.parse(text(name)) for (name,) in rows]
+
+    async def moves(self, *, after: int, limit: int) -> list[Move]:
+        """Moves of tags with a generation above `after`, in order."""
+        rows = await self._database.read(
+            lambda c: c.all(
+                "SELECT generation, name, tag, digest, at FROM tag_moves"
+                " JOIN repositories ON id = repository"
+                " WHERE generation > ? ORDER BY generation LIMIT ?",
+                after,
+                limit,
+            )
+        )
+        return [
+            Move(
+                whole(generation),
+                RepositoryName.parse(text(name)),
+                Tag.parse(text(tag)),
+                None if digest is None else Digest.parse(text(digest)),
+                float(at or 0),
+            )
+            for generation, name, tag, digest, at in rows
+        ]
+
+    async def newest_move(self) -> int:
+        """The generation of the newest move; 0 before the first."""
+        row = await self._database.read(lambda c: c.one("SELECT generation FROM tag_clock"))
+        return whole(row[0]) if row else 0
+
+    async def close(self) -> None:
+        await self._blobs.close()
+        await self._database.close()
+
+
+class Repository:
+    """One repository. Making one costs nothing; it exists once something was pushed to it."""
+
+    __slots__ = ("_blobs", "_database", "_now", "name")
+
+    def __init__(
+        self,
+        name: RepositoryName,
+        database: Database,
+        blobs: BlobStore,
+        now: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self._database = database
+        self._blobs = blobs
+        self._now = now
+
+    # Blobs
+
+    async def has_blob(self, digest: Digest) -> int | None:
+        """The size of a blob that this repository holds, in bytes. Does not look at the disk."""
+        row = await self._database.read(lambda c: statements.linked(c, self.name, digest))
+        return None if row is None else whole(row[0])
+
+    async def blob(self, digest: Digest) -> Blob:
+        """Open a blob; the caller closes it.
+
+        Raises BlobUnknown or RepositoryUnknown, and Damaged when its bytes are not there or have
+        another size.
+        """
+        size = await self.has_blob(digest)
+        if size is None:
+            raise await self._unknown(BlobUnknown, f"no blob {digest}")
+        try:
+            blob = await self._blobs.open(digest)
+        except BlobUnknown:
+            raise Damaged(f"the bytes of blob {digest} are gone; push it again") from None
+        if blob.size != size:
+            found = blob.size
+            await blob.close()
+            raise Damaged(f"blob {digest} has {found} bytes and should have {size}; push it again")
+        return blob
+
+    async def delete_blob(self, digest: Digest) -> None:
+        """Take the blob out of this repository. Raises BlobUnknown or RepositoryUnknown."""
+
+        def change(c: Connection) -> int:
+            return c.execute(
+                "DELETE FROM links WHERE digest = ? AND repository ="
+                " (SELECT id FROM repositories WHERE name = ?)",
+                digest.text,
+                self.name.text,
+            )
+
+        if not await self._database.write(change):
+            raise await self._unknown(BlobUnknown, f"no blob {digest}")
+
+    async def mount(self, digest: Digest, source: RepositoryName | None) -> bool:
+        """Show a blob of `source`, or of any repository, in this one too.
+
+        False when it is not there, which is no error: the client uploads it then. Nothing is
+        copied, and what is deleted in one stays in the other.
+        """
+
+        def find(c: Connection) -> Row | None:
+            if source is not None:
+                return statements.linked(c, source, digest)
+            return c.one("SELECT size FROM links WHERE digest = ? LIMIT 1", digest.text)
+
+        def change(c: Connection) -> bool:
+            found = find(c)
+            if found is not None:
+                statements.link(
+                    c, statements.ensure(c, self.name), digest, whole(found[0]), self._now()
+                )
+            return found is not None
+
+        # Asked first, so that a miss, the usual case, waits for no writer.
+        if await self._database.read(find) is None:
+            return False
+        return await self._database.write(change)
+
+    # Uploads
+
+    async def start_upload(self, algorithm: Algorithm = SHA256) -> UploadSession:
+        """Open a session; `algorithm` is the one its digest will probably have.
+
+        The repository does not exist by this alone: nothing has been pushed yet.
+        """
+        id = secrets.token_urlsafe(16)
+        key = upload_key(self.name, "", id)
+        upload = await self._blobs.start_upload(key, algorithm)
+        await upload.close()
+        return self._session(id, key, 0)
+
+    async def upload(self, id: str) -> UploadSession:
+        """A session of this repository. Raises UploadUnknown."""
+        key = upload_key(self.name, "", id)
+        upload = await self._blobs.resume_upload(key)
+        return self._session(id, key, upload.size)
+
+    def _session(self, id: str, key: str, size: int) -> UploadSession:
+        async def link(digest: Digest, size: int) -> None:
+            await self._database.write(
+                lambda c: statements.link(
+                    c, statements.ensure(c, self.name), digest, size, self._now()
+                )
+            )
+
+        return UploadSession(id, size, key=key, blobs=self._blobs, link=link)
+
+    # Manifests
+
+    async def put_manifest(
+        self,
+        manifest: Manifest,
+        tags: Sequence[Tag] = (),
+        *,
+        guard: Callable[[Digest | None], None] | None = None,
+    ) -> None:
+        """Keep a manifest and point `tags` at it, all or nothing; on return it is durable.
+
+        What it refers to need not be here. Raises ManifestInvalid when it gives another size for
+        something that is. `guard` is called within the transaction with what the first tag, or
+        without tags the manifest's own digest, stands for (None: nothing); nothing is kept when it
+        raises.
+        """
+        subject = manifest.subject
+        reference = tags[0] if tags else manifest.digest
+
+        def change(c: Connection) -> None:
+            if guard is not None:
+                statement = _MANIFEST_WITHOUT_BODY[type(reference)]
+                row = c.one(statement, self.name.text, reference.text)
+                guard(None if row is None else Digest.parse(text(row[0])))
+            repository = statements.ensure(c, self.name)
+            statements.check_sizes(c, repository, manifest)
+            now = self._now()
+            c.execute(
+                "INSERT INTO manifests (repository, digest, media_type, subject, artifact_type,"
+                " annotations, size, created, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                # The bytes are the same; the type may have been sent another way.
+                " ON CONFLICT (repository, digest) DO UPDATE SET media_type = excluded.media_type,"
+                " artifact_type = excluded.artifact_type",
+                repository,
+                manifest.digest.text,
+                manifest.media_type,
+                subject.digest.text if subject and subject.digest else None,
+                manifest.artifact_type,
+                json.dumps(dict(manifest.annotations), ensure_ascii=False),
+                len(manifest.body),
+                now,
+                manifest.body,
+            )
+            statements.move_tags(c, repository, dict.fromkeys(tags, manifest.digest), now)
+
+        await self._database.write(change)
+
+    async def manifest(self, reference: Tag | Digest) -> StoredManifest:
+        """Raises ManifestUnknown or RepositoryUnknown."""
+        return await self._stored(reference, _MANIFEST)
+
+    async def stat_manifest(self, reference: Tag | Digest) -> StoredManifest:
+        """The same without its body, which is not read."""
+        return await self._stored(reference, _MANIFEST_WITHOUT_BODY)
+
+    async def _stored(self, reference: Tag | Digest, selects: Mapping[type, str]) -> StoredManifest:
+        statement = selects[type(reference)]
+        row = await self._database.read(lambda c: c.one(statement, self.name.text, reference.text))
+        if row is None:
+            raise await self._unknown(ManifestUnknown, f"no manifest {reference}")
+        digest, media_type, size, body = row
+        return StoredManifest(
+            reference if isinstance(reference, Digest) else Digest.parse(text(digest)),
+            text(media_type),
+            whole(size),
+            bytes(body) if isinstance(body, bytes) else b"",
+        )
+
+    async def delete_manifest(self, digest: Digest) -> None:
+        """Delete it with every tag on it.
+
+        Raises Held, naming who needs it, and ManifestUnknown or RepositoryUnknown.
+        """
+
+        def change(c: Connection) -> bool:
+            held = c.one(
+                "SELECT holder, reason FROM holds WHERE repository_name = ? AND digest = ?"
+                " ORDER BY holder",
+                self.name.text,
+                digest.text,
+            )
+            if held is not None:
+                raise Held(f"{digest} is needed by {text(held[0])}: {text(held[1])}")
+            repository = statements.find(c, self.name)
+            tags = c.all(
+                "DELETE FROM tags WHERE repository = ? AND digest = ? RETURNING name",
+                repository,
+                digest.text,
+            )
+            gone = {Tag.parse(text(name)): None for (name,) in tags}
+            statements.record_moves(c, repository, gone, self._now())
+            return bool(
+                c.execute(
+                    "DELETE FROM manifests WHERE repository = ? AND digest = ?",
+                    repository,
+                    digest.text,
+                )
+            )
+
+        if not await self._database.write(change):
+            raise await self._unknown(ManifestUnknown, f"no manifest {digest}")
+
+    # Tags
+
+    async def delete_tag(self, tag: Tag) -> None:
+        """Delete one tag and nothing else. Raises ManifestUnknown or RepositoryUnknown."""
+
+        def change(c: Connection) -> bool:
+            repository = statements.find(c, self.name)
+            gone = c.execute(
+                "DELETE FROM tags WHERE repository = ? AND name = ?", repository, tag.text
+            )
+            if gone:
+                statements.record_moves(c, repository, {tag: None}, self._now())
+            return bool(gone)
+
+        if not await self._database.write(change):
+            raise await self._unknown(ManifestUnknown, f"no tag {tag}")
+
+    async def tags(self, *, after: str | None, limit: int) -> list[Tag]:
+        """In byte order, strictly after a tag that need not exist. Raises RepositoryUnknown."""
+        rows = await self._database.read(
+            lambda c: c.all(
+                "SELECT name FROM tags WHERE repository ="
+                " (SELECT id FROM repositories WHERE name = ?)"
+                " AND name > ? ORDER BY name LIMIT ?",
+                self.name.text,
+                after or "",
+                limit,
+            )
+        )
+        if not rows:
+            await self._database.read(lambda c: statements.find(c, self.name))
+        return [Tag.parse(text(name)) for (name,) in rows]
+
+    # Referrers
+
+    async def referrers(
+        self, subject: Digest, *, artifact_type: str | None, after: str | None, limit: int
+    ) -> list[Referrer]:
+        """Manifests here that name `subject`, by the text of their digest, strictly after one.
+
+        Empty when there are none, or not even the repository or the subject.
+        """
+        key = (self.name.text, subject.text, *([] if artifact_type is None else [artifact_type]))
+        statement = _REFERRERS if artifact_type is None else _REFERRERS_OF_TYPE
+        rows = await self._database.read(lambda c: c.all(statement, *key, after or "", limit))
+        return [
+            Referrer(
+                Digest.parse(text(digest)),
+                text(media_type),
+                whole(size),
+                None if kind is None else text(kind),
+                json.loads(text(annotations)),
+            )
+            for digest, media_type, size, kind, annotations in rows
+        ]
+
+    async def _unknown(self, error: type[StorageError], message: str) -> StorageError:
+        """The error for something that is not here: the repository itself may be what is not."""
+        try:
+            await self._database.read(lambda c: statements.find(c, self.name))
+        except RepositoryUnknown as unknown:
+            return unknown
+        return error(f"{message} in {self.name}")
+
+
+_FROM_TAG: Final = (
+    " FROM repositories AS r JOIN tags AS t ON t.repository = r.id"
+    " JOIN manifests AS m ON m.repository = r.id AND m.digest = t.digest"
+    " WHERE r.name = ? AND t.name = ?"
+)
+_FROM_DIGEST: Final = (
+    " FROM repositories AS r JOIN manifests AS m ON m.repository = r.id"
+    " WHERE r.name = ? AND m.digest = ?"
+)
+_COLUMNS: Final = "SELECT m.digest, m.media_type, m.size, "
+_MANIFEST: Final = {
+    Tag: f"{_COLUMNS} m.body{_FROM_TAG}",
+    Digest: f"{_COLUMNS} m.body{_FROM_DIGEST}",
+}
+_MANIFEST_WITHOUT_BODY: Final = {
+    Tag: f"{_COLUMNS} NULL{_FROM_TAG}",
+    Digest: f"{_COLUMNS} NULL{_FROM_DIGEST}",
+}
+_REFERRERS: Final = (
+    "SELECT digest, media_type, size, artifact_type, annotations FROM manifests"
+    " WHERE repository = (SELECT id FROM repositories WHERE name = ?) AND subject = ?"
+    " AND digest > ? ORDER BY digest LIMIT ?"
+)
+_REFERRERS_OF_TYPE: Final = _REFERRERS.replace(" AND digest", " AND artifact_type = ? AND digest")

@@ -1,0 +1,134 @@
+"""Upload sessions: how bytes arrive, in one piece or in many, from clients that may vanish."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+from storage.blobs import PIECE, BlobStore, Upload
+from storage.digest import Digest
+from storage.errors import SizeInvalid, UploadOffset, UploadUnknown
+from storage.names import RepositoryName
+
+
+def upload_key(repository: RepositoryName, principal: str, id: str) -> str:
+    """The key of a session's bytes, by which nobody finds the session of another repository.
+
+    NUL can be in none of the parts, so different parts never give the same text.
+    """
+    return hashlib.sha256(f"{repository}\0{principal}\0{id}".encode()).hexdigest()
+
+
+class UploadSession:
+    """Bytes on their way into one repository. Every call works on what is kept now.
+
+    Between calls nothing is open, so a session can be forgotten at any time and found again under
+    its id, in any process.
+    """
+
+    __slots__ = ("_blobs", "_key", "_link", "id", "size")
+
+    def __init__(
+        self,
+        id: str,
+        size: int,
+        *,
+        key: str,
+        blobs: BlobStore,
+        link: Callable[[Digest, int], Awaitable[None]],
+    ) -> None:
+        self.id = id
+        self.size = size
+        """Bytes kept, as of the last call."""
+        self._key = key
+        self._blobs = blobs
+        self._link = link
+
+    async def append(
+        self, chunks: AsyncIterator[bytes], *, at: int | None = None, length: int | None = None
+    ) -> int:
+        """Add a stream to the end; return the new size in bytes.
+
+        `at` is where the client believes the end to be, and `length` how much it announced. Raises
+        UploadOffset before anything is read when the end is elsewhere or somebody else is writing,
+        and SizeInvalid, with nothing added, when the stream has another length. When the stream
+        itself raises, the client has vanished: what arrived is kept, and the error goes on.
+        Distribution spec, "Pushing a blob in chunks", end-5.
+        """
+        upload = await self._hold()
+        try:
+            start = upload.size
+            if at is not None and at != start:
+                raise UploadOffset(f"this upload goes on at byte {start}, not {at}", size=start)
+            try:
+                await _write_stream(upload, chunks, length)
+            except SizeInvalid:
+                await upload.truncate(start)
+                raise
+        finally:
+            self.size = upload.size
+            await upload.close()
+        return self.size
+
+    async def commit(self, digest: Digest) -> int:
+        """Verify and keep the upload as a blob of the repository; return its size in bytes.
+
+        On return the blob survives a power cut and the session is gone. Raises DigestMismatch
+        (the session is kept), UploadOffset (somebody else is writing) and UploadUnknown.
+        Distribution spec, "Pushing a blob in chunks", end-6.
+        """
+        upload = await self._hold()
+        try:
+            size = await upload.commit(digest)
+        finally:
+            await upload.close()
+        # Only now: a link is a promise that the bytes are there.
+        await self._link(digest, size)
+        return size
+
+    async def cancel(self) -> None:
+        """Forget session and bytes, also under a writer; fine if they are gone. End-14."""
+        with suppress(UploadUnknown):
+            upload = await self._blobs.resume_upload(self._key)
+            await upload.cancel()
+
+    async def _hold(self) -> Upload:
+        upload = await self._blobs.resume_upload(self._key)
+        try:
+            await upload.hold()
+        except UploadOffset as busy:
+            self.size = busy.size
+            raise
+        return upload
+
+
+async def _write_stream(upload: Upload, chunks: AsyncIterator[bytes], length: int | None) -> None:
+    """Write the stream in pieces of about PIECE, each while the next is on its way.
+
+    Raises SizeInvalid with some of it written.
+    """
+    pieces: list[bytes] = []
+    waiting = received = 0
+    writing: asyncio.Task[None] | None = None
+    try:
+        async for chunk in chunks:
+            received += len(chunk)
+            if length is not None and received > length:
+                raise SizeInvalid(f"more than the announced {length} bytes were sent")
+            pieces.append(chunk)
+            waiting += len(chunk)
+            if waiting >= PIECE:
+                if writing is not None:
+                    await writing
+                writing = asyncio.create_task(upload.write(b"".join(pieces)))
+                pieces, waiting = [], 0
+        if length is not None and received < length:
+            raise SizeInvalid(f"{received} bytes were sent, and {length} were announced")
+    finally:
+        # However it ends, what arrived is kept; but nothing goes behind a piece that was not.
+        if writing is not None:
+            await writing
+        if pieces:
+            await upload.write(b"".join(pieces))

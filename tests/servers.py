@@ -1,0 +1,148 @@
+"""A real server: `spindle serve` in a process of its own, on ports that were free."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Self
+
+SPINDLE = Path(sys.executable).with_name("spindle")
+PATIENCE = 20.0  # seconds after which something that should happen counts as failed
+
+
+class Spindle:
+    """`with Spindle(data) as server:` runs one until the block ends."""
+
+    def __init__(self, data: Path, *arguments: str) -> None:
+        self.data = data
+        self.arguments = arguments
+        self.registry = "127.0.0.1:0"
+        self.gateway = "127.0.0.1:0"
+        self.log = data.with_name(f"{data.name}.log")
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """The first start takes free ports, a later one the same again."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("SPINDLE_")}
+        with self.log.open("a") as log:
+            self._process = subprocess.Popen(
+                [
+                    *(SPINDLE, "serve", "--data", self.data),
+                    *("--listen", self.registry, "--gateway-listen", self.gateway),
+                    *self.arguments,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
+        assert self._process.stdout is not None
+        greeting = ""
+        for line in self._process.stdout:
+            greeting += line
+            if found := re.match(r"\s*registry\s+http://(\S+)", line):
+                self.registry = found[1]
+            elif found := re.match(r"\s*applications\s+http://\S+?:(\d+)$", line):
+                self.gateway = f"127.0.0.1:{found[1]}"
+            elif "spindle demo" in line:
+                break
+        else:
+            raise AssertionError(f"the server did not start:\n{greeting}{self.log.read_text()}")
+        wait_for(lambda: get(f"http://{self.registry}/v2/")[0] == 200, "GET /v2/ to answer")
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        """End it, and return its exit status."""
+        assert self._process is not None
+        self._process.send_signal(with_signal)
+        status = self._process.wait(PATIENCE)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._process = None
+        return status
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.stop()
+
+    def app(self, name: str) -> dict[str, Any]:
+        """What GET /v1/apps/<name> says."""
+        status, body = get(f"http://{self.registry}/v1/apps/{name}")
+        assert status == 200, body
+        found: dict[str, Any] = json.loads(body)
+        return found
+
+    def wait_live(self, name: str, digest: str) -> dict[str, Any]:
+        """Until that digest is live."""
+
+        def live() -> bool:
+            status, body = get(f"http://{self.registry}/v1/apps/{name}")
+            return status == 200 and (json.loads(body)["live"] or {}).get("digest") == digest
+
+        wait_for(live, f"{digest} to be live\n{self.log.read_text()[-4000:]}")
+        return self.app(name)
+
+    def wait_phase(self, name: str, digest: str, phase: str) -> dict[str, Any]:
+        """Until the newest revision of that digest is in a phase; returns the revision."""
+        last: dict[str, Any] = {}
+
+        def reached() -> bool:
+            status, body = get(f"http://{self.registry}/v1/apps/{name}")
+            revisions = json.loads(body)["revisions"] if status == 200 else []
+            for revision in revisions:
+                if revision["digest"] == digest:
+                    last.update(revision)
+                    return bool(revision["phase"] == phase)
+            return False
+
+        wait_for(reached, lambda: f"{digest} to be {phase}, is {last}")
+        return last
+
+    def ask(self, host: str, path: str = "/", **request: Any) -> tuple[int, bytes]:
+        """Ask an application through the gateway."""
+        return get(f"http://{self.gateway}{path}", headers={"Host": host}, **request)
+
+
+def get(
+    url: str,
+    *,
+    headers: dict[str, str] | None = None,
+    method: str = "GET",
+    data: bytes | None = None,
+    timeout: float = 30,
+) -> tuple[int, bytes]:
+    """Status and body; status 0 when nobody answered."""
+    request = urllib.request.Request(url, data=data, headers=headers or {}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read()
+    except OSError:
+        return 0, b""
+
+
+def wait_for(condition: Any, what: Any, patience: float = PATIENCE) -> None:
+    """Ask `condition` until it is true; fail with `what` (text, or what makes it) after a while."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited in vain for {what() if callable(what) else what}")
+        time.sleep(0.02)
