@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -15,22 +14,13 @@ from starlette.types import Receive, Scope, Send
 from registry import blobs, catalog, extensions, manifests, referrers, tags, uploads
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
 from registry.exchange import JSON, Exchange, Registry
+from registry.permissions import Need
 from storage.repository import Store
 
 log = structlog.get_logger(__name__)
 
 MANIFEST_LIMIT: Final = 4 << 20  # "pushes of at least 4 megabytes" must be expected
 PAGE_LIMIT: Final = 10_000  # few clients follow a Link that they did not ask for with n
-
-
-class Need(StrEnum):
-    """What the caller must be allowed to do, with the repository in the path if it has one."""
-
-    NOTHING = "nothing"
-    PULL = "pull"
-    PUSH = "push"
-    DELETE = "delete"
-    CATALOG = "catalog"
 
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]

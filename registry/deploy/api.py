@@ -24,7 +24,8 @@ from registry.deploy import openapi, output, schemas
 from registry.deploy.apps import App, Settings, SettingsInvalid
 from registry.deploy.change import SettingsChange
 from registry.deploy.journal import Journal
-from registry.deploy.openapi import Answer, Need, Operation, Parameter
+from registry.deploy.openapi import Answer, Operation, Parameter
+from registry.permissions import Need
 from storage.errors import RepositoryUnknown, StorageError
 from storage.names import RepositoryName
 

@@ -13,10 +13,10 @@ from typing import TypeAlias
 from starlette.types import Scope
 from yarl import URL
 
+from registry.deploy.runtimes import CLIENT_ADDRESS, CLIENT_SCHEME
+
 Fields: TypeAlias = list[tuple[bytes, bytes]]
 """Names in lower case, in the order in which they came."""
-
-CLIENT_ADDRESS = "x-spindle-client-addr"
 
 _HOP_BY_HOP = frozenset(
     {
@@ -112,7 +112,7 @@ def upwards(
         ("host", host),
         *passed,
         ("x-forwarded-host", host),
-        ("x-forwarded-proto", scheme),
+        (CLIENT_SCHEME, scheme),
     ]
 
 

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
+
+from registry.permissions import Need
 
 Schema: TypeAlias = Mapping[str, Any]
 """JSON Schema, draft 2020-12."""
 
 Handler: TypeAlias = Callable[[Any, Request], Awaitable[Response]]
 """Called with the object that answers, and the request."""
-
-
-class Need(StrEnum):
-    """What the caller must be allowed to do, with the repository in the path if it has one."""
-
-    NOTHING = "nothing"
-    PULL = "pull"
-    DEPLOY = "deploy"
-    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 
 from registry.deploy import api
 from registry.deploy.apps import Settings
-from registry.deploy.openapi import Need
+from registry.permissions import Need
 from storage.names import RepositoryName
 from tests.deploy.api_server import DOMAIN, ApiServer, digest_of, serving
 

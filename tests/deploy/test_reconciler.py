@@ -101,7 +101,11 @@ async def test_only_what_is_live_and_what_was_before_stay_on_the_disk(
         for number, says in enumerate(("one", "two", "three"), 1):
             await deployment.push(saying(says))
             await deployment.live(number)
-        await eventually(lambda: deployment.are_staged({"2", "3"}), lambda: "1 to be removed")
+        await deployment.until(2, Phase.RETIRED)
+        # One more, so that what is left was looked at after the second one had retired.
+        await deployment.push(saying("four", start="dies"))
+        await deployment.until(4, Phase.FAILED)
+        await eventually(lambda: deployment.are_staged({"2", "3"}), lambda: "the others to go")
 
 
 async def test_what_is_set_but_not_declared_does_not_reach_the_app(

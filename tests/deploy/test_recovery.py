@@ -169,6 +169,47 @@ async def test_stopping_the_deployer_ends_every_instance(
     assert runtime.running == []
 
 
+class Lingering:
+    """An instance that does not begin to end before `gate` is open."""
+
+    def __init__(self, instance: Instance, stopping: asyncio.Event, gate: asyncio.Event) -> None:
+        self._instance = instance
+        self._stopping = stopping
+        self._gate = gate
+        self.address = instance.address
+
+    async def stop(self, grace: float) -> None:
+        self._stopping.set()
+        await self._gate.wait()
+        await self._instance.stop(grace)
+
+    async def wait(self) -> str:
+        return await self._instance.wait()
+
+
+class Slow(LocalRuntime):
+    def __init__(self, run: Path) -> None:
+        super().__init__(run)
+        self.stopping = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def start(self, workload: Workload) -> Instance:
+        return Lingering(await super().start(workload), self.stopping, self.gate)
+
+
+@pytest.mark.parametrize("runtime", [Slow], indirect=True)
+async def test_an_instance_that_is_being_ended_ends_though_the_deployer_stops_meanwhile(
+    deployment: Deployment, runtime: Slow
+) -> None:
+    async with deployment.deploying(health_timeout=60.0):
+        await deployment.push(saying("one", health=503))
+        await deployment.until(1, Phase.CHECKING)
+        await deployment.push(saying("two"))
+        await runtime.stopping.wait()
+    runtime.gate.set()
+    await eventually(lambda: value(runtime.running == []), lambda: "the instance to end")
+
+
 async def test_stopping_the_deployer_frees_the_lease(deployment: Deployment) -> None:
     async with deployment.deploying():
         await deployment.push(saying("one"))

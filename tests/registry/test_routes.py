@@ -6,7 +6,8 @@ import pytest
 
 from registry import v2
 from registry.errors import PathUnknown
-from registry.v2 import Methods, Need, Route, decode, resolve
+from registry.permissions import Need
+from registry.v2 import Methods, Route, decode, resolve
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from storage.digest import Digest
 
-__all__ = ["Address", "Instance", "Limits", "Runtime", "StartFailed", "Workload"]
+__all__ = [
+    *("CLIENT_ADDRESS", "CLIENT_SCHEME"),
+    *("Address", "Instance", "Limits", "Runtime", "StartFailed", "Workload"),
+]
+
+CLIENT_ADDRESS = "x-spindle-client-addr"
+"""The request header in which the gateway tells an instance who the client is. No guest sees it."""
+CLIENT_SCHEME = "x-forwarded-proto"
+"""The one that tells by which scheme the client came. Guests see it too."""
 
 
 @dataclass(frozen=True, slots=True)

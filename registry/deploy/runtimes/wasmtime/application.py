@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from registry.deploy.runtimes import CLIENT_ADDRESS, CLIENT_SCHEME
 from registry.deploy.runtimes.wasmtime import routing
 from registry.deploy.runtimes.wasmtime.call import Abandoned, Call, OutOfTime, Stopped
 from registry.deploy.runtimes.wasmtime.engine import Ticker
@@ -87,7 +88,7 @@ class Application:
             return
 
         component = self._components[match.route.target]
-        scheme = "https" if given.get(routing.CLIENT_SCHEME) == "https" else "http"
+        scheme = "https" if given.get(CLIENT_SCHEME) == "https" else "http"
         fields = [
             (name, value)
             for name, value in headers
@@ -98,7 +99,7 @@ class Application:
             scheme=scheme,
             authority=authority,
             target=target,
-            client=given.get(routing.CLIENT_ADDRESS, ""),
+            client=given.get(CLIENT_ADDRESS, ""),
         )
         incoming = IncomingRequest(
             request.method.decode("ascii"), target, scheme, authority, fields, exchange.body

@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-RESERVED = "/.well-known/spin/"
+from registry.deploy.runtimes import CLIENT_ADDRESS
 
-CLIENT_ADDRESS = "x-spindle-client-addr"
-"""How the gateway tells a worker who the client is; no guest sees it."""
-CLIENT_SCHEME = "x-forwarded-proto"
-"""How the gateway tells a worker by which scheme the client came. Guests see it too."""
+RESERVED = "/.well-known/spin/"
 
 
 @dataclass(frozen=True, slots=True)
