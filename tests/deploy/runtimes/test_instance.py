@@ -305,5 +305,10 @@ async def test_a_server_that_is_killed_leaves_no_worker(
     # Nobody was left to remove the socket: the next server does.
     assert list(tmp_path.glob("spindle-*"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    EmbeddedRuntime(native_cache)
-    assert not list(tmp_path.glob("spindle-*"))
+
+    def swept() -> bool:
+        EmbeddedRuntime(native_cache)
+        return not list(tmp_path.glob("spindle-*"))
+
+    # More than once: a process shows as a zombie while its last thread still has the socket open.
+    await until(swept)
