@@ -96,7 +96,9 @@ class Applications:
 async def applications(config: Config, records: Records) -> AsyncIterator[Applications]:
     """What runs the applications: the deployer, its runtime, and the gateway in front."""
     routes = Routes()
-    runtime = EmbeddedRuntime(records.layout.compiled)
+    runtime = EmbeddedRuntime(
+        records.layout.compiled, private_networks=config.runtime.private_networks
+    )
     gateway = Gateway(routes, first_byte_timeout=config.gateway.first_byte_timeout)
     deployer = Deployer(
         records.store,

@@ -156,6 +156,9 @@ class RuntimeSettings:
     memory: Bytes = _setting(Bytes(128 << 20), "for each request's instance of a component")
     cpu: Seconds = _setting(Seconds(10), "of processor time for each request")
     wall: Seconds = _setting(Seconds(60), "from a request's first byte to its answer's last")
+    private_networks: bool = _setting(
+        False, "let applications reach loopback and private addresses they ask for", Flag.parse
+    )
 
 
 @dataclass(frozen=True, slots=True)
