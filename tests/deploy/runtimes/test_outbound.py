@@ -217,6 +217,7 @@ async def test_a_private_address_is_denied_even_where_the_name_is_allowed(start,
         running = await start(fetching(app, python_app, "http://*:*"))
         reply = await running.request(f"/fetch?http://{authority}/")
         assert reply.body == b"ErrorCode_DestinationIpProhibited"
+        assert "runtime.private_networks" in running.lines()[-1]["line"]
         port = authority.partition(":")[2]
         reply = await running.request(f"/fetch?http://localhost:{port}/")
         assert reply.body == b"ErrorCode_DestinationIpProhibited"

@@ -18,6 +18,7 @@ from registry.deploy.runtimes.wasmtime.host.http import (
     lower_scheme,
 )
 from registry.deploy.runtimes.wasmtime.host.sending import (
+    PROHIBITED,
     QUEUE,
     OutgoingRequest,
     OwnConnection,
@@ -57,6 +58,12 @@ class FutureResponse:
             return Err()
         self._taken = True
         return Just(Just(result)) if isinstance(result, Err) else result
+
+    @property
+    def prohibited(self) -> bool:
+        """Whether it failed because only private addresses were found."""
+        result = self._sending.result
+        return isinstance(result, Err) and result.value == PROHIBITED
 
     def close(self) -> None:
         if not self._taken:
@@ -122,7 +129,11 @@ def _tls() -> ssl.SSLContext:
 
 @types("[method]future-incoming-response.get")
 def future_get(call: Call, self: FutureResponse) -> Any:
-    return self.get()
+    taken = self.get()
+    if isinstance(taken, Just) and self.prohibited:
+        text = b"a request to a private address was stopped; runtime.private_networks allows them\n"
+        call.output.write(call.component.id, "host", text)
+    return taken
 
 
 @types("[constructor]outgoing-request")

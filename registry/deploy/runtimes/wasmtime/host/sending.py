@@ -283,7 +283,7 @@ class ResponseBody:
 def _code(error: Exception) -> Any:
     match error:
         case Prohibited():
-            return "destination-IP-prohibited"
+            return PROHIBITED
         case socket.gaierror():
             return ("DNS-error", {"rcode": None, "info-code": None})
         case ssl.SSLCertVerificationError():
@@ -299,6 +299,9 @@ def _code(error: Exception) -> Any:
         case http.client.HTTPException():
             return "HTTP-protocol-error"
     return ("internal-error", type(error).__name__)
+
+
+PROHIBITED = "destination-IP-prohibited"
 
 
 class Prohibited(OSError):
