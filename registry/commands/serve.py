@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sys
 from importlib.metadata import version as version_of
 
@@ -35,6 +36,7 @@ def _greet(config: Config, sockets: server.Sockets) -> None:
     port = "" if gateway.port == 80 else f":{gateway.port}"
     here = str(registry).replace("127.0.0.1", "localhost") if registry.loopback else str(registry)
     given = "" if registry.port == 5000 else f" --server http://{registry}"
+    command = "spindle" if shutil.which("spindle") else sys.argv[0]
     print(
         f"""\
 Spindle {version_of("spindle")}
@@ -49,7 +51,7 @@ Push a Spin application and it runs:
 
 or, without Spin at hand, a small example of our own:
 
-  spindle demo{given}
+  {command} demo{given}
 """,
         flush=True,
         file=sys.stdout,
