@@ -43,13 +43,14 @@ def parse_object(data: bytes, *, what: str) -> Object:
             object_pairs_hook=unique,
             parse_constant=lambda name: refuse(f"contains {name}, which is not JSON"),
         )
+        halved = "\\u" in text and _has_lone_surrogate(value)  # may run out one level earlier
     except RecursionError:  # the C scanner counts; a thousand levels, before the stack is in danger
         refuse("is nested too deep")
     except ValueError as error:  # also an integer of more than 4300 digits
         refuse(f"is not JSON: {error}")
     if not isinstance(value, dict):
         refuse("is not a JSON object")
-    if "\\u" in text and _has_lone_surrogate(value):
+    if halved:
         refuse("contains half of a surrogate pair, which is not text")
     return value
 

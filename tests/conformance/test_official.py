@@ -3,34 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.conformance import official
+from tests.conformance.official import EDITIONS, SERVERS, STRICT, Counts
 from tests.servers import Spindle
 from tests.tools import require
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spindle]:
-    with Spindle(tmp_path_factory.mktemp("official") / "data") as running:
+def program() -> Path:
+    return Path(require("conformance"))
+
+
+@pytest.fixture(scope="module", params=list(SERVERS))
+def server(
+    program: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Spindle]:
+    data = tmp_path_factory.mktemp("official") / "data"
+    with Spindle(data, *SERVERS[request.param]) as running:
         yield running
 
 
 @pytest.mark.parametrize("attempt", ["first", "again"])
+@pytest.mark.parametrize("edition", list(EDITIONS))
 def test_everything_passes_and_nothing_is_skipped(
-    server: Spindle, tmp_path: Path, attempt: str
+    program: Path, server: Spindle, tmp_path: Path, edition: str, attempt: str
 ) -> None:
-    """Also over what an earlier run left behind."""
-    counts = official.run(Path(require("conformance")), server.registry, tmp_path)
-    assert counts.perfect, f"{counts}\n{counts.odd}"
+    """Also over what an earlier run left behind, be it of another version."""
+    counts = official.run(program, server.registry, tmp_path, EDITIONS[edition])
+    assert EDITIONS[edition].met_by(counts), f"{counts}\n{counts.odd}"
 
 
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_earlier_versions_of_the_specification_pass_too(
-    server: Spindle, tmp_path: Path, version: str
-) -> None:
-    program = Path(require("conformance"))
-    counts = official.run(program, server.registry, tmp_path, OCI_VERSION=version)
-    assert (counts.failed, counts.errors, counts.skipped) == (0, 0, 0), counts.odd
+def test_the_strict_run_has_all_the_tests_there_are() -> None:
+    assert (STRICT.total, STRICT.disabled) == (1032, 0)
+
+
+_PERFECT = Counts(1032, 1032, 0, 0, 0, 0, ())
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        replace(_PERFECT, total=1031, passed=1031),
+        replace(_PERFECT, passed=1031, skipped=1),
+        replace(_PERFECT, passed=1031, disabled=1, odd=("a",)),
+        replace(_PERFECT, passed=1031, failed=1),
+        replace(_PERFECT, passed=1031, errors=1),
+        replace(_PERFECT, odd=("a",)),
+    ],
+    ids=["too few", "skipped", "disabled", "failed", "error", "counted as passed"],
+)
+def test_a_run_with_one_test_amiss_does_not_do(counts: Counts) -> None:
+    assert STRICT.met_by(_PERFECT)
+    assert not STRICT.met_by(counts)

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from registry.demo import component
-from tests.deploy.oras import locked_app, push
+from tests.deploy.oras import digest_of, locked_app, push
+from tests.deploy.runtimes.build import build
 from tests.servers import SPINDLE, Spindle, get, wait_for
 from tests.tools import run
 
@@ -53,6 +54,44 @@ def test_what_is_pushed_and_tagged_runs(server: Spindle, tmp_path: Path) -> None
 def component_answer(server: Spindle) -> bytes:
     """The demo's answer does not depend on the path."""
     return server.ask(HOST, "/any/other?path=1")[1]
+
+
+def test_a_component_built_from_python_runs_with_its_files_env_and_variables(
+    tmp_path: Path,
+) -> None:
+    wasm = build().read_bytes()
+    page = b"<h1>static</h1>" * 100
+    locked = locked_app(
+        "python",
+        wasm,
+        env={"GREETING": "from env"},
+        config={"name": "{{ who }}!"},
+        files=[{"path": "static/index.html", "digest": digest_of(page)}],
+        variables={"who": {"default": "nobody"}},
+    )
+    with Spindle(tmp_path / "data", "--set", "runtime.cpu=1") as server:
+        at = ("--server", f"http://{server.registry}")
+        run(SPINDLE, "apps", "set", "acme/python", "who=somebody", *at)
+        digest = push(server, tmp_path / "v1", "acme/python:v1", locked, wasm, {"index": page})
+        server.wait_live("acme/python", digest)
+        host = "python.acme.localhost"
+
+        assert server.ask(host, "/hello") == (200, b"hello from Python")
+        assert b"from env" in server.ask(host, "/env?GREETING")[1]
+        assert server.ask(host, "/variable?name") == (200, b"somebody! somebody!")
+        assert server.ask(host, "/file?/static/index.html") == (200, page)
+        body = os.urandom(3_000_000)
+        assert server.ask(host, "/echo", method="POST", data=body) == (200, body)
+        # One request that never ends does not stop the others.
+        assert server.ask(host, "/loop")[0] >= 500
+        assert server.ask(host, "/hello")[0] == 200
+        server.ask(host, "/print?3")
+        wait_for(
+            lambda: "line 2" in run(SPINDLE, "apps", "logs", "acme/python", *at),
+            "what the component printed",
+        )
+        info = json.loads(server.ask(host, "/.well-known/spin/info")[1])
+        assert info["oci_image_digest"] == digest
 
 
 def test_an_upgrade_under_load_fails_no_request(server: Spindle, tmp_path: Path) -> None:
@@ -220,9 +259,12 @@ def test_a_missing_variable_fails_the_revision_and_setting_it_deploys(
     assert "s3cr3t-canary" not in server.log.read_text()
 
 
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "workers"])
 def test_after_kill_9_the_app_answers_without_a_push_and_no_process_is_left(
-    server: Spindle, tmp_path: Path
+    arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
+    server = Spindle(tmp_path / "data", *arguments)
+    server.start()
     digest = push_demo(server, tmp_path / "v1", "still here")
     server.wait_live("acme/hello", digest)
     before = descendants(server.pid)
@@ -236,6 +278,7 @@ def test_after_kill_9_the_app_answers_without_a_push_and_no_process_is_left(
     assert b"still here" in server.ask(HOST)[1]
     assert server.app("acme/hello")["live"]["digest"] == digest
     assert len(server.app("acme/hello")["revisions"]) == 1
+    assert server.stop() == 0
 
 
 def test_a_stopped_server_leaves_no_process(server: Spindle, tmp_path: Path) -> None:
@@ -257,6 +300,20 @@ def test_with_two_registry_workers_a_push_through_any_of_them_runs(tmp_path: Pat
         before = descendants(server.pid)
         assert server.stop(signal.SIGTERM) == 0
         assert not any(map(alive, before))
+
+
+def test_a_registry_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    with Spindle(tmp_path / "data", "--workers", "2") as server:
+        before = set(children(server.pid))
+        assert len(before) == 3
+        for pid in before:
+            os.kill(pid, signal.SIGKILL)
+        wait_for(
+            lambda: len(set(children(server.pid)) - before) == 3, "three others in their place"
+        )
+        wait_for(lambda: get(f"http://{server.registry}/v2/")[0] == 200, "an answer")
+        digest = push_demo(server, tmp_path / "v1", "after all")
+        server.wait_live("acme/hello", digest)
 
 
 def test_unknown_hosts_are_404_and_say_nothing_of_others(server: Spindle, tmp_path: Path) -> None:
@@ -296,6 +353,11 @@ def test_apps_wait_tells_how_it_ended(server: Spindle, tmp_path: Path) -> None:
     said = run(SPINDLE, "apps", "wait", "acme/hello", "--digest", bad, *at, ok=False)
 
     assert "0.3" in said
+
+
+def children(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
 
 
 def descendants(pid: int) -> list[int]:
