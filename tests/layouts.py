@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import random
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,26 @@ class Layout:
         }
         return self.blob((json.dumps(manifest, indent=3) + "\n").encode(), OCI_IMAGE)
 
+    def filesystem(self, *, seed: int, layers: int = 2) -> dict[str, Any]:
+        """An image that engines can unpack: each layer holds one file of noise."""
+        tars = [_tar(f"srv/{seed}-{at}", random.Random(seed * 100 + at)) for at in range(layers)]
+        config = {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {},
+            "rootfs": {
+                "type": "layers",
+                "diff_ids": [f"sha256:{hashlib.sha256(tar).hexdigest()}" for tar in tars],
+            },
+        }
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": OCI_IMAGE,
+            "config": self.blob(json.dumps(config).encode(), OCI_CONFIG),
+            "layers": [self.blob(gzip.compress(tar, mtime=0), OCI_LAYER) for tar in tars],
+        }
+        return self.blob(json.dumps(manifest, indent=3).encode(), OCI_IMAGE)
+
     def index(self, *, seed: int, images: int = 2) -> dict[str, Any]:
         """An index of images for as many platforms; returns its descriptor."""
         manifests = [
@@ -81,3 +103,30 @@ def contents(directory: Path) -> dict[str, bytes]:
     for encoded, data in found.items():
         assert hashlib.sha256(data).hexdigest() == encoded
     return found
+
+
+def archived_layers(archive: Path) -> list[str]:
+    """The digests of the uncompressed layers in what `docker save` and its kin write, in order."""
+    with tarfile.open(archive) as saved:
+
+        def member(name: str) -> bytes:
+            # podman writes a layer once and names it a second time by a symbolic link
+            file = saved.extractfile(name)
+            assert file is not None
+            return file.read()
+
+        [image] = json.loads(member("manifest.json"))
+        layers = [member(name) for name in image["Layers"]]
+    plain = [gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data for data in layers]
+    return [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in plain]
+
+
+def _tar(name: str, noise: random.Random) -> bytes:
+    """One file of noise, as a tar that is the same every time."""
+    data = noise.randbytes(70_000)
+    kept = io.BytesIO()
+    with tarfile.open(fileobj=kept, mode="w") as tar:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(data)
+        tar.addfile(entry, io.BytesIO(data))
+    return kept.getvalue()

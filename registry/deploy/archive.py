@@ -31,28 +31,30 @@ _LONG_NAME: Final = ord("L")
 _EXTENDED: Final = frozenset(b"xg")
 
 
-def unpack(archive: Path, wanted: Set[str], into: Path) -> set[str]:
-    """Write each file whose SHA-256 (in hex) is wanted to `into` under that name; return those.
+def unpack(archive: Path, wanted: Set[str], into: Path) -> dict[str, int]:
+    """Write each file whose SHA-256 (in hex) is wanted to `into` under that name.
+
+    Returns the sizes of those, in bytes.
 
     Blocks. Raises NotRunnable, leaving what was written so far.
     """
-    found: set[str] = set()
+    found: dict[str, int] = {}
     draft = into / ".draft"
     with archive.open("rb", buffering=0) as packed:
         tar = _Tar(_Inflated(packed.fileno()))
         while (size := tar.next_file()) is not None:
-            hasher = hashlib.sha256()
+            hasher, left = hashlib.sha256(), size
             with draft.open("wb", buffering=0) as file:
-                while size:
-                    piece = tar.read(min(size, _PIECE))
+                while left:
+                    piece = tar.read(min(left, _PIECE))
                     hasher.update(piece)
                     _write(file.fileno(), piece)
-                    size -= len(piece)
+                    left -= len(piece)
             tar.skip_padding()
             name = hasher.hexdigest()
             if name in wanted and name not in found:
                 draft.rename(into / name)
-                found.add(name)
+                found[name] = size
     draft.unlink(missing_ok=True)
     return found
 

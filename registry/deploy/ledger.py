@@ -17,6 +17,7 @@ from storage.repository import Move
 
 EVENTS_KEPT = 1000  # of an app; older ones are dropped
 REVISIONS_KEPT = 200  # of an app; older ones that are over are dropped
+DETAIL_LENGTH = 16 << 10  # characters; what an application calls itself or prints may be in it
 
 _COMING = ", ".join(f"'{phase.value}'" for phase in Phase if phase.coming)
 _OVER = ", ".join(f"'{phase.value}'" for phase in Phase if phase.final)
@@ -138,7 +139,7 @@ def step(
             pass
     connection.execute(
         "UPDATE revisions SET phase = ?, reason = ?, changed = ? WHERE app = ? AND number = ?",
-        *(phase.value, reason, now, revision.app, revision.number),
+        *(phase.value, _kept(reason), now, revision.app, revision.number),
     )
     tell(connection, revision.app, revision.number, phase, now, detail)
 
@@ -180,8 +181,16 @@ def tell(
     number = whole(row[0])
     connection.execute(
         "INSERT INTO events (app, number, revision, phase, at, detail) VALUES (?, ?, ?, ?, ?, ?)",
-        *(app, number, revision, phase.value if phase else None, now, detail),
+        *(app, number, revision, phase.value if phase else None, now, _kept(detail)),
     )
     connection.execute(
         "DELETE FROM events WHERE app = ? AND number <= ?", app, number - EVENTS_KEPT
     )
+
+
+def _kept(text: str) -> str:
+    """The beginning and the end of a long text, and no NUL, which PostgreSQL does not take."""
+    if len(text) > DETAIL_LENGTH:
+        half = DETAIL_LENGTH // 2
+        text = f"{text[:half]}\n[…]\n{text[-half:]}"
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

@@ -117,8 +117,12 @@ class _Reader:
         self._read_version()
         metadata = object_of(document, "metadata", "the locked app")
         name = metadata.get("name")
-        if not isinstance(name, str) or not name.strip() or len(name) > 255:
-            refuse("the locked app has no metadata.name of 1 to 255 characters")
+        if (
+            not isinstance(name, str)
+            or not (name.strip() and name.isprintable())
+            or len(name) > 255
+        ):
+            refuse("the locked app has no metadata.name of 1 to 255 printable characters")
         version = metadata.get("version")
         self._read_requirements(document, "the application")
         components = self._read_components()
@@ -258,15 +262,16 @@ def _file(value: Any, who: str) -> File:
         refuse(f"{who} has no path")
     encoded = path.encode()
     segments = path.split("/")
-    if (
-        "\\" in path
-        or "\0" in path
-        or any(segment in ("", ".", "..") for segment in segments)
-        or any(len(segment.encode()) > SEGMENT_LENGTH for segment in segments)
-    ):
+    if "\\" in path or "\0" in path or any(segment in ("", ".", "..") for segment in segments):
         raise NotRunnable(
             f"{who} has the path {path[:120]!r}; a path is relative, with '/' between its names"
             " and no '.', '..' or empty ones; correct `files` in spin.toml and push it again"
+        )
+    longest = max(len(segment.encode()) for segment in segments)
+    if longest > SEGMENT_LENGTH:
+        raise NotRunnable(
+            f"{who} has the path {path[:120]!r} with a name of {longest} bytes, and the limit is"
+            f" {SEGMENT_LENGTH}; shorten it and push it again"
         )
     if len(encoded) > PATH_LENGTH or len(segments) > DEPTH:
         raise NotRunnable(

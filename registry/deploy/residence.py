@@ -13,7 +13,7 @@ from registry.deploy.journal import Outdated
 from registry.deploy.lease import LeaseLost
 from registry.deploy.rollout import Died, Drained, Phase
 from registry.deploy.routes import HostUnknown, Target
-from registry.deploy.runtimes import Instance, StartFailed
+from registry.deploy.runtimes import Instance
 from registry.deploy.site import Site
 from registry.deploy.walk import reason_of
 
@@ -71,7 +71,6 @@ class Residence:
     async def _keep(self) -> None:
         pause = FIRST_PAUSE
         while True:
-            began = time.monotonic()
             if self._instance is None:
                 started = await self._start()
                 if isinstance(started, str):
@@ -82,11 +81,12 @@ class Residence:
                         return
                     self._move_in(started)
             if self._instance is not None:
+                began = time.monotonic()  # a start that took long and failed is no good run
                 reason = await self._instance.wait()
                 self._move_out()
                 await self._stop(0)
-            if time.monotonic() - began > GOOD_RUN:
-                pause = FIRST_PAUSE
+                if time.monotonic() - began > GOOD_RUN:
+                    pause = FIRST_PAUSE
             try:
                 await self._tell(f"{reason}; it is started again in {pause:g} s")
             except Outdated:
@@ -98,16 +98,10 @@ class Residence:
         """An instance that is up, or why there is none."""
         site = self._site
         try:
-            async with site.busy:
+            async with site.turn():
                 loaded = await site.workload(self._app, self.revision)
-                await site.runtime.prepare(loaded.workload)
-                try:
-                    async with asyncio.timeout(site.health_timeout):
-                        return await site.runtime.start(loaded.workload)
-                except TimeoutError:
-                    raise StartFailed(
-                        f"it did not start within {site.health_timeout:g} s"
-                    ) from None
+                await site.prepare(loaded.workload)
+                return await site.start(loaded.workload)
         except Exception as error:
             reason = reason_of(error)
             if reason is None:

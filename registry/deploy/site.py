@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from registry.deploy.artifact import Artifact, read_artifact
 from registry.deploy.journal import Journal
 from registry.deploy.locked import values
 from registry.deploy.routes import Routes
-from registry.deploy.runtimes import Limits, Runtime, Workload
+from registry.deploy.runtimes import Instance, Limits, Runtime, StartFailed, Workload
 from registry.deploy.staging import Staging
 from storage.repository import Store
+
+PREPARE_TIMEOUT = 600.0  # seconds; compiling 40 MB takes about 5 on two cores
+TURN = 5.0  # seconds; an app that starts as most do needs about one
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,30 @@ class Site:
     drain_timeout: float
     """Seconds for the requests that the old revision still answers."""
     busy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
-    """Held while something is read, unpacked, compiled or started; not while it is waited for."""
+    """See `turn`."""
+
+    @contextlib.asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """A turn at reading, unpacking, compiling or starting.
+
+        Whatever takes longer goes on, but the next one has its turn too: an app that does not
+        start, or is long in compiling, must not keep the others from it.
+        """
+        over = False
+
+        def end() -> None:
+            nonlocal over
+            if not over:
+                over = True
+                self.busy.release()
+
+        await self.busy.acquire()
+        timer = asyncio.get_running_loop().call_later(TURN, end)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            end()
 
     async def artifact(self, app: App, revision: Revision) -> Artifact:
         """Raises NotRunnable and storage errors."""
@@ -65,6 +92,24 @@ class Site:
         )
         wasm = self.staging.wasm(app.id, revision.number, locked)
         return Loaded(workload, locked, wasm, settings.health_path)
+
+    async def prepare(self, workload: Workload) -> None:
+        """Raises StartFailed, also when it takes too long."""
+        try:
+            async with asyncio.timeout(PREPARE_TIMEOUT):
+                await self.runtime.prepare(workload)
+        except TimeoutError:
+            raise StartFailed(
+                f"it was not compiled within {PREPARE_TIMEOUT:g} s; push smaller components"
+            ) from None
+
+    async def start(self, workload: Workload) -> Instance:
+        """Raises StartFailed, also when it takes too long."""
+        try:
+            async with asyncio.timeout(self.health_timeout):
+                return await self.runtime.start(workload)
+        except TimeoutError:
+            raise StartFailed(f"it did not start within {self.health_timeout:g} s") from None
 
 
 @dataclass(frozen=True, slots=True)

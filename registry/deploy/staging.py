@@ -11,6 +11,7 @@ It is written under another name and renamed, so the name itself says that it is
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -47,6 +48,8 @@ class Plan:
     inline: dict[str, bytes] = field(default_factory=dict)
     paths: set[str] = field(default_factory=set)
     """All of them; components may share a source."""
+    total: int = 0
+    """Bytes of all that is not in archives."""
 
     @staticmethod
     def of(app: LockedApp, manifest: Manifest) -> Plan:
@@ -58,9 +61,9 @@ class Plan:
                 plan._put(content, wasm_path(content), sizes)
             for file in component.files:
                 plan._put(file.content, f"assets/{index}/{file.path}", sizes)
-        total = sum(map(len, plan.inline.values()))
-        total += sum(sizes[digest] * len(paths) for digest, paths in plan.layers.items())
-        check_total(total)
+        plan.total = sum(map(len, plan.inline.values()))
+        plan.total += sum(sizes[digest] * len(paths) for digest, paths in plan.layers.items())
+        check_total(plan.total)
         return plan
 
     def _put(self, content: Content, path: str, sizes: Mapping[Digest | None, int]) -> None:
@@ -203,16 +206,21 @@ class Staging:
     ) -> None:
         """Find the files that are in archives only."""
         missing = set(plan.archived)
+        total = plan.total
         for layer in manifest.layers:
             if layer.media_type != ARCHIVE or layer.digest is None or not missing:
                 continue
             packed = draft / "archive"
             await self._fetch(repository, layer.digest, layer.size, packed)
             into = draft / "unpacked"
-            missing -= await self._threads.run(
+            found = await self._threads.run(
                 partial(archive.unpack, packed, frozenset(missing), into)
             )
             packed.unlink()
+            # After each one: many small archives unpack to as much as one large one.
+            total += sum(size * len(plan.archived[name]) for name, size in found.items())
+            check_total(total)
+            missing -= found.keys()
         if missing:
             path = plan.archived[min(missing)][0].split("/", 2)[2]
             raise NotRunnable(
@@ -240,11 +248,8 @@ def _copy(source: Path, targets: Iterable[Path]) -> None:
 
 
 def _place(plan: Plan, draft: Path) -> None:
-    total = 0
     for name, paths in plan.archived.items():
         source = draft / "unpacked" / name
-        total += source.stat().st_size * len(paths)
-        check_total(total)
         _copy(source, [draft / path for path in paths[1:]])
         source.rename(draft / paths[0])
     (draft / "unpacked").rmdir()
@@ -329,8 +334,14 @@ def _sweep(directory: Path, keep: Set[int]) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a staged directory, whose own directories are read-only; nothing if it is gone."""
+    """Remove a staged directory, whose own directories are read-only; nothing if it is gone.
+
+    What cannot be removed stays: somebody else's directory must not keep the apps from running.
+    """
     for parent, names, _ in os.walk(path):
         for name in names:
-            os.chmod(os.path.join(parent, name), 0o700)
+            below = os.path.join(parent, name)
+            if not os.path.islink(below):  # it would lead to somebody else's
+                with contextlib.suppress(OSError):
+                    os.chmod(below, 0o700)
     shutil.rmtree(path, ignore_errors=True)

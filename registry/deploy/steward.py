@@ -7,6 +7,7 @@ about. So a lost wake-up costs time only, and a new deployer begins like an old 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -56,11 +57,18 @@ class Steward:
                     raise
                 except Exception:
                     log.exception("an app is left as it is", app=str(self._app.repository))
-                    asyncio.get_running_loop().call_later(RETRY, self._wake.set)
+                    await asyncio.sleep(RETRY)  # whatever wakes it: what ended with the error does
+                    self._wake.set()
                 await self._wake.wait()
                 self._wake.clear()
         finally:
-            await self._close()
+            # To its end, also when this is cancelled twice: the app is being forgotten, and the
+            # deployer stops.
+            closing = asyncio.create_task(self._close())
+            while not closing.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([closing])
+            closing.result()
 
     async def _turn(self) -> None:
         journal = self._site.journal
@@ -71,8 +79,8 @@ class Steward:
         await self._look_after()
         unfinished = await journal.unfinished(app.id)
         for revision in unfinished:
-            if revision.phase is Phase.LIVE and self._residence is None:
-                self._residence = self._settle(revision, None)
+            if revision.phase is Phase.LIVE:
+                await self._house(revision)
         await self._walk(next((each for each in unfinished if each.phase.coming), None))
         for revision in unfinished:
             if revision.phase is Phase.DRAINING and revision.number not in self._draining:
@@ -91,6 +99,15 @@ class Steward:
             self._residence = None
             await residence.close()
             residence.keeping.result()
+
+    async def _house(self, live: Revision) -> None:
+        """Keep what is live running."""
+        if self._residence is not None and self._residence.revision.number != live.number:
+            # The step to live was recorded, but looked like a failure from here.
+            old, self._residence = self._residence, None
+            await old.close()
+        if self._residence is None:
+            self._residence = self._settle(live, None)
 
     async def _walk(self, coming: Revision | None) -> None:
         """Walk the revision that is coming, if any, and only that one."""
@@ -117,7 +134,7 @@ class Steward:
         try:
             revision = await self._site.journal.advance(arrival.revision, Proven(), detail)
         except BaseException as error:
-            await arrival.instance.stop(0)
+            await asyncio.shield(arrival.instance.stop(0))
             if isinstance(error, Outdated):
                 return
             raise

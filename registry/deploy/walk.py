@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from dataclasses import dataclass
 
 import structlog
@@ -20,7 +21,7 @@ from registry.deploy.runtimes import Instance, StartFailed, Workload
 from registry.deploy.site import Loaded, Site
 from storage.errors import Damaged, Unknown
 
-PREPARE_TIMEOUT = 600.0  # seconds; compiling 40 MB takes about 5 on two cores
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 log = structlog.get_logger()
 
@@ -67,7 +68,7 @@ class Walk:
         site, journal = self._site, self._site.journal
         if self._revision.phase in (Phase.STARTING, Phase.CHECKING):
             self._revision = await journal.advance(self._revision, Resumed())
-        async with site.busy:
+        async with site.turn():
             artifact: Artifact | None = None
             if self._revision.phase is Phase.RECEIVED:
                 artifact = await self._validate()
@@ -79,9 +80,9 @@ class Walk:
             refused = await site.runtime.refuse(loaded.locked, loaded.wasm)
             if refused is not None:
                 raise NotRunnable(refused)
-            await self._prepare(loaded.workload)
+            await site.prepare(loaded.workload)
             self._revision = await journal.advance(self._revision, Launched())
-            self._instance = await self._start(loaded.workload)
+            self._instance = await site.start(loaded.workload)
         self._revision = await journal.advance(self._revision, Answering())
         await self._check(loaded, self._instance)
         return Arrival(self._revision, loaded.workload, self._instance)
@@ -101,23 +102,6 @@ class Walk:
             detail += f"; set, but not declared by it: {', '.join(unused)}"
         self._revision = await site.journal.advance(revision, Accepted(locked.name), detail)
         return artifact
-
-    async def _prepare(self, workload: Workload) -> None:
-        try:
-            async with asyncio.timeout(PREPARE_TIMEOUT):
-                await self._site.runtime.prepare(workload)
-        except TimeoutError:
-            raise StartFailed(
-                f"it was not compiled within {PREPARE_TIMEOUT:g} s; push smaller components"
-            ) from None
-
-    async def _start(self, workload: Workload) -> Instance:
-        timeout = self._site.health_timeout
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._site.runtime.start(workload)
-        except TimeoutError:
-            raise StartFailed(f"it did not start within {timeout:g} s") from None
 
     async def _check(self, loaded: Loaded, instance: Instance) -> None:
         """Raises StartFailed when it is not healthy in time, or ends before."""
@@ -168,10 +152,10 @@ def reason_of(error: Exception) -> str | None:
             return str(error)
         case Unknown():
             return f"what was pushed is not whole any more ({error}); push it again"
-        case OSError():
+        case OSError() if error.errno in _FULL:
             return (
-                f"the files could not be written ({error.strerror or error}); make room on the"
-                " server's disk, and push again"
+                f"the files could not be written ({error.strerror}); make room on the server's"
+                " disk, and push again"
             )
         case _:
             return None

@@ -108,7 +108,7 @@ def run(program: Path, registry: str, results: Path, edition: Edition = STRICT) 
     (results / "junit.xml").unlink(missing_ok=True)
     # Nothing of the caller's that begins with OCI_ may soften the configuration.
     environment = {name: text for name, text in os.environ.items() if not name.startswith("OCI_")}
-    environment |= {"OCI_REGISTRY": registry, "OCI_RESULTS_DIR": str(results)} | edition.settings
+    environment |= {"OCI_REGISTRY": registry, "OCI_RESULTS_DIR": str(results), **edition.settings}
     done = subprocess.run(
         [program],
         env=environment,

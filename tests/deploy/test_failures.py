@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ import pytest
 
 from registry.deploy.rollout import Phase
 from registry.deploy.runtimes import Workload
+from registry.deploy.walk import reason_of
 from storage.digest import SHA256
 from storage.names import RepositoryName
 from tests.deploy import artifacts
@@ -145,6 +147,26 @@ async def test_apps_are_rolled_out_beside_each_other(deployment: Deployment) -> 
         await deployment.push(saying("well"), "demo/well")
         await deployment.live(1, "demo/well")
         assert await deployment.ask("/", "demo/well") == (200, "well")
+
+
+async def test_one_that_does_not_start_keeps_no_other_app_from_it(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.deploy.site.TURN", 0.05)
+    async with deployment.deploying(at_once=1, health_timeout=3600.0):
+        await deployment.push(saying("sick", start="hangs"), "demo/sick")
+        await deployment.until(1, Phase.STARTING, "demo/sick")
+        await deployment.push(saying("well"), "demo/well")
+        await deployment.live(1, "demo/well")
+        await deployment.until(1, Phase.STARTING, "demo/sick")
+
+
+def test_a_full_disk_is_told_from_what_else_a_system_refuses() -> None:
+    """Only for the one does it help to make room."""
+    full = reason_of(OSError(errno.ENOSPC, "No space left on device"))
+    assert full is not None
+    assert "(No space left on device); make room" in full
+    assert reason_of(OSError(errno.EMFILE, "Too many open files")) is None
 
 
 class Clumsy(LocalRuntime):

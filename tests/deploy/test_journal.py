@@ -223,6 +223,16 @@ async def test_old_events_are_dropped(journal: Journal, monkeypatch: pytest.Monk
     assert len(await details(journal)) == 3
 
 
+async def test_of_a_long_reason_the_beginning_and_the_end_are_kept(journal: Journal) -> None:
+    """Applications and their output have a hand in it, and there are many events."""
+    reason = "first" + 100_000 * "x" + "\0last"
+    failed = await journal.advance(await admit(journal, 1, A), Faulty(reason))
+    for kept in (failed.reason, (await details(journal))[0]):
+        assert kept.startswith("firstxxx")
+        assert kept.endswith("xxx\N{REPLACEMENT CHARACTER}last")
+        assert len(kept) < ledger.DETAIL_LENGTH + 10
+
+
 async def test_old_revisions_are_dropped_but_not_what_runs_or_ran_before(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,24 @@ async def test_an_instance_that_is_being_ended_ends_though_the_deployer_stops_me
     await eventually(lambda: value(runtime.running == []), lambda: "the instance to end")
 
 
+@pytest.mark.parametrize("runtime", [Slow], indirect=True)
+async def test_an_app_that_is_being_forgotten_ends_though_the_deployer_stops_meanwhile(
+    deployment: Deployment, runtime: Slow
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(deployment.deploying())
+        await deployment.push(saying("one"))
+        await deployment.live(1)
+        await deployment.journal.forget(RepositoryName.parse(HELLO))
+        await runtime.stopping.wait()
+        stopping = asyncio.create_task(stack.aclose())
+        for _ in range(50):  # until all have heard of it
+            await asyncio.sleep(0)
+        runtime.gate.set()
+        await stopping
+    await eventually(lambda: value(runtime.running == []), lambda: "the instance to end")
+
+
 async def test_stopping_the_deployer_frees_the_lease(deployment: Deployment) -> None:
     async with deployment.deploying():
         await deployment.push(saying("one"))

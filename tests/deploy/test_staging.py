@@ -279,6 +279,35 @@ async def test_one_archived_file_for_very_many_is_refused(
         await stage(deployment, staging, with_files(files, archived=True))
 
 
+async def test_many_archives_are_as_limited_as_one(
+    deployment: Deployment, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STAGED_LIMIT", 10_000)
+    artifact, locked = Artifact(), locked_app(WASM)
+    listed = [
+        entry
+        for number in range(9)
+        for entry in artifacts.archived_files(artifact, {f"{number}": b"%d" % number * 4000})
+    ]
+    locked["components"][0]["files"] = listed
+    with pytest.raises(NotRunnable, match="12013 bytes unpacked, and the limit is 10000"):
+        await stage(deployment, staging, layer_app(locked, WASM, artifact=artifact))
+    draft = staging.directory(APP, 1).with_name(".1.draft")
+    assert len(list((draft / "unpacked").iterdir())) == 3
+
+
+async def test_layers_and_archives_have_one_limit(
+    deployment: Deployment, staging: Staging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "STAGED_LIMIT", 10_000)
+    artifact, locked = Artifact(), locked_app(WASM)
+    listed = artifacts.files_of(artifact, {"a": b"a" * 6000})
+    listed += artifacts.archived_files(artifact, {"b": b"b" * 6000})
+    locked["components"][0]["files"] = listed
+    with pytest.raises(NotRunnable, match="12013 bytes unpacked"):
+        await stage(deployment, staging, layer_app(locked, WASM, artifact=artifact))
+
+
 async def test_very_many_files_are_staged(deployment: Deployment, staging: Staging) -> None:
     files = {f"{number % 7}/{number}.txt": b"%d" % number for number in range(500)}
     directory = await stage(deployment, staging, with_files(files))
@@ -319,3 +348,14 @@ def test_read_only_directories_can_be_removed_by_others_than_root(tmp_path: Path
         path.chmod(0o555)
     remove_tree(tmp_path / "top")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_removing_touches_nothing_that_a_link_leads_to(tmp_path: Path) -> None:
+    other = tmp_path / "other" / "below"
+    other.mkdir(parents=True)
+    other.chmod(0o500)
+    (tmp_path / "top").mkdir()
+    (tmp_path / "top" / "link").symlink_to(other)
+    remove_tree(tmp_path / "top")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+    assert stat.S_IMODE(other.stat().st_mode) == 0o500
