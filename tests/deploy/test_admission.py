@@ -53,6 +53,13 @@ async def test_a_move_is_admitted_once(journal: Journal) -> None:
     assert [number for number, _ in await phases(journal)] == [2, 1]
 
 
+async def test_a_move_that_was_admitted_brings_no_forgotten_app_back(journal: Journal) -> None:
+    await admit(journal, 1, A)
+    await journal.forget(HELLO)
+    assert await journal.admit(move(1, A), DOMAIN) is None
+    assert await journal.app(HELLO) is None
+
+
 async def test_a_move_older_than_one_admitted_for_the_app_never_starts(journal: Journal) -> None:
     await admit(journal, 5, A)
     await journal.database.write(

@@ -15,7 +15,7 @@ from storage.digest import SHA256
 from storage.names import RepositoryName
 from tests.deploy import artifacts
 from tests.deploy.artifacts import Artifact, layer_app, locked_app
-from tests.deploy.deployment import HELLO, Deployment, eventually, push, saying
+from tests.deploy.deployment import HELLO, Deployment, eventually, push, saying, value
 from tests.deploy.local_runtime import LocalRuntime
 
 
@@ -75,7 +75,8 @@ async def test_a_revision_that_fails_says_why_and_leaves_the_old_one_serving(
         assert reason in failed.reason
         assert await deployment.live(1) is target
         assert await deployment.ask() == (200, "one")
-        assert len(runtime.running) == 1
+        # Its failure is told before it is ended.
+        await eventually(lambda: value(len(runtime.running) == 1), lambda: "one instance")
 
 
 async def test_a_first_push_that_fails_still_shows_the_app(deployment: Deployment) -> None:
@@ -209,3 +210,19 @@ async def test_a_manifest_deleted_before_it_was_looked_at_holds_up_nothing(
     async with deployment.deploying():
         await deployment.push(saying("two"))
         await deployment.live(1)
+
+
+async def test_a_move_that_nobody_can_make_sense_of_holds_up_nothing_for_ever(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.deploy.reconciler.RETRY", 0.01)
+    digest = await push(deployment.store, saying("one"))
+    await deployment.journal.database.write(
+        lambda connection: connection.execute(
+            "UPDATE manifests SET size = 'much' WHERE digest = ?", digest.text
+        )
+    )
+    async with deployment.deploying():
+        await deployment.push(saying("two"))
+        await deployment.live(1)
+        assert await deployment.ask() == (200, "two")

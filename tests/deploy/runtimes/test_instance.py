@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -263,6 +264,23 @@ async def test_a_component_is_compiled_once(app, workload, tmp_path):
     assert compiled.stat().st_mtime_ns == before.st_mtime_ns
     assert stat.S_IMODE(before.st_mode) == 0o600
     await runtime.close()
+
+
+async def test_a_worker_that_cannot_be_started_now_is_started_later(start, hello, until):
+    running = await start(hello, workers=1)
+    (pid,) = running.instance.pids
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    running.log.touch()
+    with running.log.open() as log:
+        # No file can be opened, so no process be started.
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+        try:
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: "could not be started" in log.read())
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: running.instance.pids not in ([], [pid]))
+    assert (await running.request("/")).body == b"hi"
 
 
 PARENT = """

@@ -189,7 +189,10 @@ class EmbeddedInstance:
 
     async def _spawn(self, place: int) -> Worker:
         self._stamps.clear(place)
-        return await Worker.spawn(self._plan, place, self._listener.fileno(), self._stamps_fd)
+        try:
+            return await Worker.spawn(self._plan, place, self._listener.fileno(), self._stamps_fd)
+        except OSError as error:  # no process, memory or file to be had; another time there may be
+            raise StartFailed(f"a worker could not be started: {error.strerror}") from None
 
     async def _one(self, place: int, started: list[Worker]) -> None:
         worker = await self._spawn(place)
@@ -222,7 +225,12 @@ class EmbeddedInstance:
                 if self._stopping:
                     return
                 pause = min(LONGEST_PAUSE, pause * 2)
-                worker = await self._spawn(place)
+                try:
+                    worker = await self._spawn(place)
+                except StartFailed as failed:
+                    if self._note_death(failed.reason):
+                        return
+                    continue
                 try:
                     await worker.ready()
                     break
