@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from itertools import pairwise
 
 UNKNOWN = "acme:things/box@1.0.0"
 
@@ -56,7 +57,10 @@ async def test_a_worker_does_not_grow_with_its_requests(start, app, python_app):
             assert (await running.request("/trap")).status == 500
 
     await some()
-    before = resident()
-    await some()
-    # One round moves 8 MB, as values of 32 bytes for each byte: a leak of any of it shows.
-    assert resident() - before < 4 << 20
+    sizes = [resident()]
+    for _ in range(4):
+        await some()
+        sizes.append(resident())
+    # A round moves 8 MB, as values of 32 bytes for each byte. A leak of any of it is there in every
+    # round; what an allocator keeps for itself is not.
+    assert min(after - before for before, after in pairwise(sizes)) < 1 << 20, sizes
