@@ -1,12 +1,14 @@
 """Manifests: bytes that are kept exactly, and what was read from them.
 
-OCI image manifest and index (image-spec manifest.md, image-index.md), Docker schema 2 and list, and
-the artifact manifest that image-spec 1.1 withdrew. Lenient where clients are: config blobs are not
-looked into, empty lists are fine, unknown fields and media types are kept.
+OCI image manifest and index (image-spec manifest.md, image-index.md), Docker schema 2 and list, the
+artifact manifest that image-spec 1.1 withdrew, and any other type whose name says that it is JSON.
+Lenient where clients are: config blobs are not looked into, empty lists are fine, unknown fields
+are kept.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +26,11 @@ DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 
 IMAGES: Final = frozenset({OCI_IMAGE, DOCKER_IMAGE})
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
+
+# Served as it was sent, so it must be nothing that a browser would run.
+_JSON = re.compile(r"application/([a-z0-9][a-z0-9!#$&^_.+-]{0,120}\+)?json", re.ASCII)
+_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1"
+_NO_SCHEMA_1 = "Docker schema 1 is not kept; push schema 2 or an OCI manifest"
 
 # Keys that decide what a manifest is. Go's decoder, in most clients, ignores their case.
 _KEYS = (
@@ -93,39 +100,47 @@ def _media_type(content: Object, content_type: str | None) -> str:
     if not media_type:
         # Some clients send no Content-Type when they cannot tell: the shape decides then.
         return OCI_INDEX if "manifests" in content else OCI_IMAGE
-    if media_type not in IMAGES | INDEXES | {OCI_ARTIFACT}:
+    if media_type.startswith(_SCHEMA_1):
+        raise ManifestInvalid(_NO_SCHEMA_1)
+    if not _JSON.fullmatch(media_type):
         raise ManifestInvalid(
-            f"{media_type[:120]!r} is not a manifest type kept here; push an OCI image manifest or"
-            " index, or Docker schema 2"
+            f"{media_type[:120]!r} is not the type of a manifest: those are JSON, and named"
+            " application/…+json"
         )
     return media_type
 
 
 def _check_shape(content: Object, media_type: str) -> None:
     """No body may be readable as two kinds of manifest."""
-    version = content.get("schemaVersion")
-    if media_type != OCI_ARTIFACT and (type(version) is not int or version != 2):
-        raise ManifestInvalid("schemaVersion must be 2")
     if "fsLayers" in content:
-        raise ManifestInvalid("Docker schema 1 is not kept; push schema 2 or an OCI manifest")
-    refused: tuple[str, ...]
-    if media_type in INDEXES:
-        refused = ("config", "layers", "blobs")
-        if not isinstance(content.get("manifests"), list):
-            raise ManifestInvalid("an index must have a list of manifests, which may be empty")
-    elif media_type in IMAGES:
-        refused = ("manifests", "blobs")
-        if not isinstance(content.get("layers"), list):
-            raise ManifestInvalid(
-                "an image manifest must have a list of layers, which may be empty"
-            )
-    else:
-        refused = ("manifests", "layers", "config")
-    for key in refused:
+        raise ManifestInvalid(_NO_SCHEMA_1)
+    known = media_type in IMAGES | INDEXES
+    version = content.get("schemaVersion")
+    if known and (type(version) is not int or version != 2):
+        raise ManifestInvalid("schemaVersion must be 2")
+    if media_type in INDEXES and not isinstance(content.get("manifests"), list):
+        raise ManifestInvalid("an index must have a list of manifests, which may be empty")
+    if media_type in IMAGES and not isinstance(content.get("layers"), list):
+        raise ManifestInvalid("an image manifest must have a list of layers, which may be empty")
+    for key in _refused(content, media_type):
         if key in content:
             raise ManifestInvalid(
                 f"{media_type} must not have {key!r}: readers would disagree on it"
             )
+
+
+def _refused(content: Object, media_type: str) -> tuple[str, ...]:
+    """The keys of other kinds of manifest."""
+    if media_type in INDEXES:
+        return ("config", "layers", "blobs")
+    if media_type in IMAGES:
+        return ("manifests", "blobs")
+    if media_type == OCI_ARTIFACT:
+        return ("manifests", "layers", "config")
+    # Of a type that nobody here knows, its keys tell the kind.
+    if "manifests" in content:
+        return ("config", "layers", "blobs")
+    return ("blobs",) if "layers" in content else ()
 
 
 def _optional(content: Object, key: str) -> Descriptor | None:

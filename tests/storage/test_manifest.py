@@ -23,6 +23,7 @@ from storage.manifest import (
 from tests.storage.content import patient
 
 DIGEST = str(SHA256.digest(b"{}"))
+OTHER = "application/vnd.example.thing.v1+json"
 LAYER: dict[str, Any] = {"mediaType": "a/layer", "digest": DIGEST, "size": 2}
 CONFIG: dict[str, Any] = {"mediaType": "a/config", "digest": DIGEST, "size": 2}
 IMAGE: dict[str, Any] = {
@@ -124,6 +125,9 @@ TYPES = [
     ({"schemaVersion": 2, "layers": []}, None, OCI_IMAGE, "neither: the shape"),
     ({"schemaVersion": 2, "manifests": []}, None, OCI_INDEX, "neither: the shape of an index"),
     ({"schemaVersion": 2, "layers": []}, "", OCI_IMAGE, "an empty header"),
+    ({"mediaType": OTHER}, None, OTHER, "one that nobody here knows"),
+    ({"mediaType": OTHER}, OTHER, OTHER, "the same, twice"),
+    ({"layers": []}, "application/json", "application/json", "the least that can be said"),
 ]
 
 
@@ -132,6 +136,15 @@ TYPES = [
 )
 def test_the_media_type_is_found(content: Any, sent: str | None, kept: str) -> None:
     assert parse(content, sent).media_type == kept
+
+
+def test_what_a_manifest_of_another_type_names_is_read() -> None:
+    manifest = parse({"mediaType": OTHER, "config": CONFIG, "layers": [LAYER], "subject": LAYER})
+    assert manifest.config is not None
+    assert [str(layer.digest) for layer in manifest.layers] == [DIGEST]
+    assert manifest.subject is not None
+    assert manifest.artifact_type == "a/config"
+    assert parse({"mediaType": OTHER, "manifests": [LAYER]}).manifests == manifest.layers
 
 
 ARTIFACT_TYPES = [
@@ -170,6 +183,10 @@ AMBIGUOUS = [
     ({"schemaVersion": 2, "layers": []}, OCI_INDEX, "sent as an index, is an image"),
     ({"schemaVersion": 2, "layers": [], "manifests": []}, None, "says nothing, is both"),
     ({"mediaType": OCI_ARTIFACT, "blobs": [], "layers": []}, None, "an artifact with layers"),
+    ({"mediaType": OTHER, "manifests": [], "layers": []}, None, "an unknown type, two kinds"),
+    ({"mediaType": OTHER, "layers": [], "blobs": []}, None, "an unknown type, other two kinds"),
+    ({"mediaType": OTHER, "fsLayers": []}, None, "an unknown type, schema 1"),
+    (IMAGE, OTHER, "sent as another type, says image"),
 ]
 
 
@@ -196,6 +213,11 @@ BAD_SHAPES = [
     (INDEX | {"manifests": "x"}, "manifests as text"),
     (IMAGE | {"mediaType": 7}, "a type that is a number"),
     (IMAGE | {"mediaType": "text/plain"}, "a type that is none of a manifest"),
+    (IMAGE | {"mediaType": "application/xhtml+xml"}, "a type that a browser would run"),
+    (IMAGE | {"mediaType": "application/json\r\nX: y"}, "a type with a line break"),
+    ({"mediaType": "application/vnd.docker.distribution.manifest.v1+json"}, "schema 1"),
+    ({"mediaType": "application/vnd.docker.distribution.manifest.v1+prettyjws"}, "schema 1"),
+    ({"mediaType": OTHER, "layers": ["x"]}, "an unknown type with layers that cannot be read"),
     (IMAGE | {"config": []}, "a config that is a list"),
     (IMAGE | {"subject": "sha256:…"}, "a subject that is text"),
     (IMAGE | {"artifactType": 7}, "an artifact type that is a number"),
