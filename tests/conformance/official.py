@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.conformance import older
 from tests.servers import Spindle
 
 
@@ -139,11 +140,11 @@ def _read(report: Path) -> Counts:
 
 
 def main() -> int:
-    """Arguments: the program, and the directory for its results.
+    """Arguments: the program, the directory for its results, and the older suite's program if any.
 
     Each edition twice in a row on the same store; the directory keeps the last strict one's.
     """
-    program, results = Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute()
+    program, results, *others = (Path(argument).absolute() for argument in sys.argv[1:])
     met = True
     with tempfile.TemporaryDirectory() as scratch:
         for server, arguments in SERVERS.items():
@@ -161,6 +162,12 @@ def main() -> int:
                                 f"  expected {edition.total}, of them {edition.disabled} disabled"
                             )
                             print(*(f"  not passed: {test}" for test in counts.odd), sep="\n")
+                for order, settings in older.ORDERS.items() if others else ():
+                    place = Path(scratch) / "older"
+                    outcome = older.run(others[0], running.registry, place, settings)
+                    print(f"{server}, the suite of 1.1.1, {order}: {outcome}")
+                    met = met and outcome.met
+                    print(*(f"  failed: {test}" for test in outcome.failed), sep="\n", end="")
     print(f"{'All' if met else 'NOT all'} passed; see {results}/report.html")
     return 0 if met else 1
 

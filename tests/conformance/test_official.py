@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance import official
+from tests.conformance import official, older
 from tests.conformance.official import EDITIONS, SERVERS, STRICT, Counts
 from tests.servers import Spindle
 from tests.tools import require
@@ -60,3 +60,21 @@ _PERFECT = Counts(1032, 1032, 0, 0, 0, 0, ())
 def test_a_run_with_one_test_amiss_does_not_do(counts: Counts) -> None:
     assert STRICT.met_by(_PERFECT)
     assert not STRICT.met_by(counts)
+
+
+_OLDER = older.Outcome(80, older.ALTERNATIVES, frozenset())
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        replace(_OLDER, total=79),
+        replace(_OLDER, skipped=older.ALTERNATIVES | {"another"}),
+        replace(_OLDER, skipped=frozenset()),
+        replace(_OLDER, failed=frozenset({"one"})),
+    ],
+    ids=["too few", "skipped", "other alternatives", "failed"],
+)
+def test_a_run_of_the_older_suite_with_one_test_amiss_does_not_do(outcome: older.Outcome) -> None:
+    assert _OLDER.met
+    assert not outcome.met
