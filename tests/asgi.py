@@ -62,6 +62,7 @@ class Answer:
     @property
     def code(self) -> str:
         """The code of the only error."""
+        assert self.status >= 400, f"answered with {self.status}, which is no error"
         [error] = self.json["errors"]
         return str(error["code"])
 

@@ -1,0 +1,247 @@
+"""What is broken on purpose: each row a registry that fails the specification in one thing.
+
+A row whose old text is gone or is there twice is an error, so that the table cannot rot: whoever
+rewrites a line writes its row anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+
+@dataclass(frozen=True)
+class Break:
+    name: str
+    """What the registry does then, in the words of the specification."""
+    file: str
+    old: str
+    new: str
+    caught_by: str
+    """The narrowest selection of tests that has to go red."""
+
+    def apply(self, tree: Path) -> None:
+        """Break the sources in `tree`. Raises ValueError when the old text is not there once."""
+        path = tree / self.file
+        text = path.read_text()
+        if (count := text.count(self.old)) != 1:
+            raise ValueError(f"{self.name}: {self.old!r} is {count} times in {self.file}, not once")
+        path.write_text(text.replace(self.old, self.new))
+
+
+BREAKS: Final = (
+    # Grammars
+    Break(
+        "a repository name may end in a newline",
+        "storage/names.py",
+        "if not _NAME.fullmatch(text):",
+        'if not re.match(rf"(?:{_NAME.pattern})$", text, re.ASCII):',
+        "tests/storage/test_names.py::test_what_is_not_a_repository_name_is_refused",
+    ),
+    Break(
+        "a tag may end in a newline",
+        "storage/names.py",
+        "if not _TAG.fullmatch(text):",
+        'if not re.match(rf"(?:{_TAG.pattern})$", text, re.ASCII):',
+        "tests/storage/test_names.py::test_what_is_not_a_tag_is_refused",
+    ),
+    # Pulling
+    Break(
+        "Content-Type of a manifest keeps its parameters",
+        "storage/manifest.py",
+        "media_type = _media_type(content, content_type)",
+        "media_type = content_type or _media_type(content, content_type)",
+        "tests/conformance/test_pulling_manifests.py"
+        "::test_parameters_of_the_content_type_are_dropped",
+    ),
+    Break(
+        "a manifest is served in other bytes than were pushed",
+        "storage/repository.py",
+        "len(manifest.body),\n                now,\n                manifest.body,",
+        "len(json.dumps(json.loads(manifest.body))),\n                now,\n"
+        "                json.dumps(json.loads(manifest.body)).encode(),",
+        "tests/conformance/test_pulling_manifests.py::test_the_bytes_are_those_that_were_pushed",
+    ),
+    Break(
+        "Range: bytes=500-0 is ignored, and answered with 200",
+        "registry/ranges.py",
+        'pair[0] == "-" for pair in pairs)',
+        'pair[0] == "-" or (pair[1] and pair[2] and _number(pair[1]) > _number(pair[2]))'
+        " for pair in pairs)",
+        "tests/conformance/test_pulling_blobs.py::test_a_range_outside_of_the_blob_is_refused",
+    ),
+    Break(
+        "as many ranges are answered as are asked for",
+        "registry/ranges.py",
+        "if len(asked) > MOST:",
+        "if False:",
+        "tests/conformance/test_pulling_blobs.py"
+        "::test_too_many_ranges_are_refused_so_that_the_client_asks_for_fewer",
+    ),
+    Break(
+        "a blob can be pulled from every repository",
+        "storage/records/statements.py",
+        "JOIN links ON repository = id WHERE name = ?",
+        "JOIN links WHERE name = ?",
+        "tests/conformance/test_pulling_blobs.py::test_a_blob_is_seen_only_where_it_was_pushed",
+    ),
+    # Pushing blobs
+    Break(
+        "Docker-Content-Digest is a sha256 after a blob was pushed by sha512",
+        "registry/blobs.py",
+        '(b"docker-content-digest", digest.text.encode()),\n    ]\n\n\nasync def pull',
+        '(b"docker-content-digest", f"sha256:{digest.encoded[:64]}".encode()),\n    ]\n\n\n'
+        "async def pull",
+        "tests/conformance/test_pushing_blobs.py::test_post_then_put_makes_a_blob",
+    ),
+    Break(
+        "Range of an empty session is 0--1",
+        "registry/errors.py",
+        'b"0-%d" % max(size - 1, 0)',
+        'b"0-%d" % (size - 1)',
+        "tests/conformance/test_pushing_in_chunks.py::test_an_empty_chunk_is_none",
+    ),
+    Break(
+        "a chunk out of order is taken",
+        "storage/uploads.py",
+        "if at is not None and at != start:",
+        "if False:",
+        "tests/conformance/test_pushing_in_chunks.py::test_a_chunk_out_of_order_is_refused_unread",
+    ),
+    Break(
+        "a chunk out of order is answered with 202",
+        "registry/errors.py",
+        "storage.UploadOffset: (416,",
+        "storage.UploadOffset: (202,",
+        "tests/conformance/test_pushing_in_chunks.py::test_a_chunk_out_of_order_is_refused_unread",
+    ),
+    Break(
+        "bytes are kept under a digest that is not theirs",
+        "storage/filesystem/blobs.py",
+        "if actual != digest:",
+        "if False:",
+        "tests/conformance/test_pushing_blobs.py::test_a_mismatch_leaves_no_blob_under_either_name",
+    ),
+    Break(
+        "the limit of a body holds only where Content-Length tells",
+        "registry/exchange.py",
+        "left -= len(piece)",
+        "left -= 0",
+        "tests/conformance/test_pushing_manifests.py::TestItsSize"
+        "::test_is_counted_while_the_body_is_read",
+    ),
+    Break(
+        "a cancelled session goes on",
+        "registry/uploads.py",
+        "    await session.cancel()\n    await exchange.reply(204)",
+        "    await exchange.reply(204)",
+        "tests/conformance/test_pushing_in_chunks.py"
+        "::test_a_session_that_is_not_there_is_not_found",
+    ),
+    Break(
+        "a session can be used from another repository",
+        "storage/uploads.py",
+        'f"{repository}\\0{principal}\\0{id}"',
+        'f"{principal}\\0{id}"',
+        "tests/conformance/test_pushing_in_chunks.py"
+        "::test_a_session_that_is_not_there_is_not_found",
+    ),
+    Break(
+        "mounting a blob that is not there is answered with 201",
+        "registry/uploads.py",
+        "return digest if await repository.mount(digest, name) else None",
+        "await repository.mount(digest, name)\n    return digest",
+        "tests/conformance/test_mounting.py::test_what_cannot_be_mounted_is_uploaded",
+    ),
+    # Pushing manifests
+    Break(
+        "Docker-Content-Digest is a sha256 after a manifest was pushed by sha512",
+        "registry/manifests.py",
+        '(b"docker-content-digest", manifest.digest.text.encode())',
+        '(b"docker-content-digest", Manifest.parse(body).digest.text.encode())',
+        "tests/conformance/test_pushing_manifests.py::test_a_manifest_has_a_location_and_a_digest",
+    ),
+    Break(
+        "a manifest may have the same key twice",
+        "storage/document.py",
+        "if len(result) != len(pairs):",
+        "if False:",
+        "tests/conformance/test_pushing_manifests.py::test_what_is_no_manifest_is_refused",
+    ),
+    Break(
+        "OCI-Subject is missing",
+        "registry/manifests.py",
+        "if manifest.subject is not None and manifest.subject.digest is not None:",
+        "if False:",
+        "tests/conformance/test_pushing_manifests.py::test_a_subject_is_acknowledged",
+    ),
+    Break(
+        "If-None-Match is checked only before the manifest is kept",
+        "registry/manifests.py",
+        "await repository.put_manifest(manifest, tags, guard=guard)",
+        "await repository.put_manifest(manifest, tags)",
+        "tests/conformance/test_pushing_manifests.py"
+        "::test_of_conditional_pushes_at_once_only_one_is_done",
+    ),
+    # Listing
+    Break(
+        "n=0 means no limit",
+        "registry/pagination.py",
+        "min(int(digits), most)",
+        "(min(int(digits), most) or most)",
+        "tests/conformance/test_listing_tags.py::test_n_of_zero_is_an_empty_list",
+    ),
+    Break(
+        "n=0 comes with a Link",
+        "registry/referrers.py",
+        "return shown, after if shown else None",
+        "return shown, after",
+        "tests/conformance/test_listing_referrers.py::test_a_page_of_none_is_the_last_one",
+    ),
+    Break(
+        "Link is an absolute URL",
+        "registry/pagination.py",
+        "return f'<{path}?",
+        "return f'<http://registry.test{path}?",
+        "tests/conformance/test_listing_tags.py::test_n_limits_the_list",
+    ),
+    Break(
+        "the tag named by last is listed once more",
+        "storage/repository.py",
+        "AND name > ? ORDER BY name",
+        "AND name >= ? ORDER BY name",
+        "tests/conformance/test_listing_tags.py::test_last_is_where_the_list_goes_on",
+    ),
+    Break(
+        "tags are in the order of a dictionary",
+        "storage/repository.py",
+        "AND name > ? ORDER BY name",
+        "AND name > ? ORDER BY name COLLATE NOCASE",
+        "tests/conformance/test_listing_tags.py::test_all_tags_are_listed_in_byte_order",
+    ),
+    Break(
+        "referrers in an unknown repository are answered with 404",
+        "registry/referrers.py",
+        "    subject = Digest.parse(exchange.last)\n",
+        "    subject = Digest.parse(exchange.last)\n"
+        "    await repository.tags(after=None, limit=1)  # raises RepositoryUnknown\n",
+        "tests/conformance/test_listing_referrers.py::test_nothing_refers_is_an_empty_index",
+    ),
+    Break(
+        "OCI-Filters-Applied is missing",
+        "registry/referrers.py",
+        'headers.append((b"oci-filters-applied", b"artifactType"))',
+        "pass",
+        "tests/conformance/test_listing_referrers.py::test_a_filter_leaves_its_own_type",
+    ),
+    # Deleting
+    Break(
+        "deleting a manifest leaves its tags",
+        "storage/repository.py",
+        '"DELETE FROM tags WHERE repository = ? AND digest = ? RETURNING name"',
+        '"SELECT name FROM tags WHERE repository = ? AND digest = ?"',
+        "tests/conformance/test_content_management.py"
+        "::test_a_deleted_manifest_takes_its_tags_with_it",
+    ),
+)
