@@ -73,7 +73,8 @@ async def _unless_kept(session: UploadSession) -> AsyncIterator[UploadSession]:
 async def append(exchange: Exchange) -> None:
     """end-5: a chunk, whose place its Content-Range tells, or a stream, which goes to the end."""
     session = await exchange.repository.upload(exchange.last)
-    size = await _append(exchange, session)
+    stream, at, length = _chunk(exchange, session)
+    size = await session.append(stream, at=at, length=length)
     await exchange.reply(202, session_headers(exchange.path, size))
 
 
@@ -85,26 +86,31 @@ async def finish(exchange: Exchange) -> None:
     digest = Digest.parse(text)
     session = await exchange.repository.upload(exchange.last)
     if exchange.length != 0 or exchange.header(b"content-range") is not None:
-        await _append(exchange, session)
-    await session.commit(digest)
+        stream, at, length = _chunk(exchange, session)
+        await session.commit(digest, stream, at=at, length=length)
+    else:
+        await session.commit(digest)
     await exchange.reply(201, blobs.location(exchange, digest))
 
 
-async def _append(exchange: Exchange, session: UploadSession) -> int:
+def _chunk(
+    exchange: Exchange, session: UploadSession
+) -> tuple[AsyncIterator[bytes], int | None, int | None]:
+    """The body, where it has to go and how long it has to be, if its Content-Range says so."""
     left = exchange.registry.blob_limit
     if left is not None:
         left = max(left - session.size, 0)
     exchange.check_body(left)
     header = exchange.header(b"content-range")
     if header is None:
-        return await session.append(exchange.body(left))
+        return exchange.body(left), None, None
     chunk = ranges.parse_chunk(header)
     # An offset that is wrong is told first: by `append`, which knows it best.
     if chunk.start == session.size and exchange.length not in (None, chunk.length):
         raise SizeInvalid(
             f"Content-Range {header} means {chunk.length} bytes, Content-Length {exchange.length}"
         )
-    return await session.append(exchange.body(left), at=chunk.start, length=chunk.length)
+    return exchange.body(left), chunk.start, chunk.length
 
 
 async def status(exchange: Exchange) -> None:

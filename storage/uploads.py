@@ -59,30 +59,41 @@ class UploadSession:
         """
         upload = await self._hold()
         try:
-            start = upload.size
-            if at is not None and at != start:
-                raise UploadOffset(f"this upload goes on at byte {start}, not {at}", size=start)
-            try:
-                await _write_stream(upload, chunks, length)
-            except SizeInvalid:
-                await upload.truncate(start)
-                raise
+            await _add(upload, chunks, at, length)
         finally:
             self.size = upload.size
             await upload.close()
         return self.size
 
-    async def commit(self, digest: Digest) -> int:
+    async def commit(
+        self,
+        digest: Digest,
+        chunks: AsyncIterator[bytes] | None = None,
+        *,
+        at: int | None = None,
+        length: int | None = None,
+    ) -> int:
         """Verify and keep the upload as a blob of the repository; return its size in bytes.
 
-        On return the blob survives a power cut and the session is gone. Raises DigestMismatch
-        (the session is kept), UploadOffset (somebody else is writing) and UploadUnknown.
-        Distribution spec, "Pushing a blob in chunks", end-6.
+        On return the blob survives a power cut and the session is gone. A last stream is added as
+        by `append`, with its errors; but one without `at` is added wholly or, when anything fails,
+        not at all: whoever sends it once more could not say that these are the same bytes. Raises
+        DigestMismatch (the session is kept), UploadOffset (somebody else is writing) and
+        UploadUnknown. Distribution spec, "Pushing a blob in chunks", end-6.
         """
         upload = await self._hold()
+        start = upload.size
         try:
+            if chunks is not None:
+                await _add(upload, chunks, at, length)
             size = await upload.commit(digest)
+        except BaseException:
+            if at is None and upload.size > start:
+                with suppress(OSError):  # it may be the disk that failed
+                    await upload.truncate(start)
+            raise
         finally:
+            self.size = upload.size
             await upload.close()
         # Only now: a link is a promise that the bytes are there.
         await self._link(digest, size)
@@ -102,6 +113,19 @@ class UploadSession:
             self.size = busy.size
             raise
         return upload
+
+
+async def _add(
+    upload: Upload, chunks: AsyncIterator[bytes], at: int | None, length: int | None
+) -> None:
+    start = upload.size
+    if at is not None and at != start:
+        raise UploadOffset(f"this upload goes on at byte {start}, not {at}", size=start)
+    try:
+        await _write_stream(upload, chunks, length)
+    except SizeInvalid:
+        await upload.truncate(start)
+        raise
 
 
 async def _write_stream(upload: Upload, chunks: AsyncIterator[bytes], length: int | None) -> None:

@@ -130,11 +130,12 @@ class Uploads(RuleBasedStateMachine):
                 self.model.append_with_a_broken_content_range(self.picked(which), broken)
 
     @rule(
-        kind=st.sampled_from(["finish", "finish", "finish", "wrong", "wrong", "none"]),
+        kind=st.sampled_from(["finish", "finish", "finish", "wrong", "wrong", "vanish", "none"]),
         which=st.integers(0, 63),
         data=contents,
         place=places,
         length=lengths,
+        at=st.integers(0, 2),
         algorithm=algorithms,
         wrong=wrongs,
         chunked=st.booleans(),
@@ -146,16 +147,20 @@ class Uploads(RuleBasedStateMachine):
         data: bytes,
         place: str,
         length: str,
+        at: int,
         algorithm: str,
         wrong: str,
         chunked: bool,
     ) -> None:
         self.model.registry.chunked = chunked
+        placed = place == "right"
         match kind:
             case "finish":
                 self.model.finish(self.picked(which), data, place, length, algorithm)
             case "wrong":
-                self.model.finish_under_a_wrong_digest(self.picked(which), data, wrong)
+                self.model.finish_under_a_wrong_digest(self.picked(which), data, wrong, placed)
+            case "vanish":
+                self.model.vanish_while_finishing(self.picked(which), data or b"ab", at, placed)
             case _:
                 self.model.finish_without_a_digest(self.picked(which))
 

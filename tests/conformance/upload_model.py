@@ -176,13 +176,34 @@ class Model:
         else:
             self._refused(session, answer, status)
 
-    def finish_under_a_wrong_digest(self, session: Session, data: bytes, wrong: str) -> None:
-        """A digest that is none is seen before the body; one that is another's, after it."""
-        answer = self.ask("PUT", f"{session.location}?digest={wrong}", body=data)
+    def finish_under_a_wrong_digest(
+        self, session: Session, data: bytes, wrong: str, placed: bool
+    ) -> None:
+        """A digest that is none is seen before the body; one that is another's, after it. The body
+        is kept only if it said where it belongs."""
+        size = len(session.kept)
+        placed = placed and bool(data)
+        headers = {"Content-Range": f"{size}-{size + len(data) - 1}"} if placed else {}
+        target = f"{session.location}?digest={wrong}"
+        answer = self.ask("PUT", target, body=data, headers=headers)
         readable = wrong in ("sha256:" + "0" * 64, "sha512:" + "0" * 128)
         assert answer.status == (404 if readable and not session.open else 400)
-        if readable and session.open:
+        if readable and session.open and placed:
             session.kept += data
+
+    def vanish_while_finishing(self, session: Session, data: bytes, at: int, placed: bool) -> None:
+        """The same holds when the client has gone."""
+        size = len(session.kept)
+        headers = {"Content-Range": f"{size}-{size + len(data) - 1}"} if placed else {}
+        target = f"{session.location}?digest={digest_of(session.kept + data)}"
+        body: Iterable[bytes | Gone] = [data[:at], GONE]
+        answer = self.runner.run(self.registry.ask("PUT", target, body=body, headers=headers))
+        if session.open:
+            assert answer is None
+            session.kept += data[:at] if placed else b""
+        else:
+            assert answer is not None
+            assert answer.status == 404
 
     def finish_without_a_digest(self, session: Session) -> None:
         assert self.ask("PUT", session.location).status == 400
