@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from storage.blobs import PIECE, BlobStore, Upload
 from storage.digest import Digest
-from storage.errors import SizeInvalid, UploadOffset, UploadUnknown
+from storage.errors import DigestMismatch, SizeInvalid, UploadOffset, UploadUnknown
 from storage.names import RepositoryName
 
 
@@ -82,13 +82,16 @@ class UploadSession:
         UploadUnknown. Distribution spec, "Pushing a blob in chunks", end-6.
         """
         upload = await self._hold()
-        start = upload.size
+        start, arrived = upload.size, False
         try:
             if chunks is not None:
                 await _add(upload, chunks, at, length)
+            arrived = True
             size = await upload.commit(digest)
-        except BaseException:
-            if at is None and upload.size > start:
+        except BaseException as error:
+            # Of other errors nobody knows whether the file is a blob already, which nobody may cut.
+            forget = not arrived or isinstance(error, DigestMismatch)
+            if at is None and forget and upload.size > start:
                 with suppress(OSError):  # it may be the disk that failed
                     await upload.truncate(start)
             raise

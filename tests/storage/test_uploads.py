@@ -23,7 +23,7 @@ from storage.memory import MemoryBlobs
 from storage.names import RepositoryName
 from storage.repository import Repository, Store
 from storage.uploads import upload_key
-from tests.storage.content import Vanished, cut_off, pull, stream
+from tests.storage.content import Vanished, cut_off, pull, push, stream
 
 DATA = b"some bytes" * 100
 DIGEST = SHA256.digest(DATA)
@@ -341,3 +341,22 @@ async def test_a_session_takes_no_descriptors(repository: Repository) -> None:
     for session in sessions:
         await session.append(stream(b"x"))
     assert descriptors() == before
+
+
+async def test_what_may_be_a_blob_already_is_never_cut(
+    repository: Repository, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rename is done, and then the directory cannot be synced: the file has its new name."""
+    if isinstance(blobs, MemoryBlobs):
+        pytest.skip("memory does not fail")
+    await push(repository, DATA)
+    session = await repository.start_upload()
+
+    def fails(directory: int) -> None:
+        raise OSError(errno.EIO, "of the disk")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="of the disk"):
+        await session.commit(DIGEST, stream(DATA))
+    monkeypatch.undo()
+    assert await pull(await repository.blob(DIGEST)) == DATA
