@@ -38,9 +38,7 @@ async def pull(exchange: Exchange) -> None:
     ]
     unchanged = none_match(exchange.header(b"if-none-match"), digest)
     if unchanged or exchange.is_head:
-        size = await repository.has_blob(digest)
-        if size is None:
-            raise BlobUnknown(f"{exchange.name} does not hold the blob {digest}")
+        size = await repository.stat_blob(digest)
         if unchanged:
             return await exchange.reply(304, headers)
         return await exchange.reply(200, [OCTETS, *headers], length=size)

@@ -236,4 +236,5 @@ def _parse_query(raw: bytes) -> list[tuple[str, str]]:
 
 
 def _too_large(limit: int) -> BodyTooLarge:
-    return BodyTooLarge(f"the body is larger than the {limit} bytes that are taken here")
+    # As a number: a limit from the settings writes itself as 4MiB.
+    return BodyTooLarge(f"the body is larger than the {limit:d} bytes that are taken here")

@@ -6,7 +6,6 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
-from urllib.parse import unquote_to_bytes
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -82,7 +81,8 @@ _BY_KEYWORD: Final[Mapping[str, Methods]] = {
 }
 
 
-_ODD: Final = re.compile(rb"[/\\\x00-\x1f\x7f]")
+# An escaped printable character; but neither a slash, which is a separator, nor a backslash.
+_ESCAPED: Final = re.compile(rb"%(?!2f|5c|7f)([2-7][0-9a-f])", re.IGNORECASE)
 
 
 def resolve(path: str) -> tuple[Methods, str, str]:
@@ -112,9 +112,10 @@ def resolve(path: str) -> tuple[Methods, str, str]:
 
 
 def decode(raw: bytes) -> str:
-    """The path of a request target, each segment decoded once. Raises PathUnknown.
+    """The path of a request target, decoded once. Raises PathUnknown.
 
-    What is escaped may not become a separator, nor anything that a grammar does not know.
+    What could be a separator, or is in no grammar, is left escaped: a percent sign is in no grammar
+    either, so it is refused as part of the name, tag or digest where it stands.
     """
     if not raw.startswith(b"/"):
         # "GET http://host/v2/ HTTP/1.1": a server "MUST accept the absolute-form" (RFC 9112, 3.2.2)
@@ -122,11 +123,7 @@ def decode(raw: bytes) -> str:
         if not mark or scheme.lower() not in (b"http", b"https"):
             raise PathUnknown("a request is for a path, which begins with a slash")
         raw = b"/" + rest.partition(b"/")[2]
-    if b"%" in raw:
-        segments = [unquote_to_bytes(segment) for segment in raw.split(b"/")]
-        if any(_ODD.search(segment) for segment in segments):
-            raise PathUnknown("a path has no escaped slashes, backslashes or control characters")
-        raw = b"/".join(segments)
+    raw = _ESCAPED.sub(lambda escaped: bytes.fromhex(escaped[1].decode()), raw)
     if not raw.isascii():
         raise PathUnknown("a path has only ASCII characters here")
     return raw.decode("ascii")
@@ -154,9 +151,8 @@ class V2:
             route = methods.get(exchange.method)
             if route is None:
                 allow = ", ".join(methods)
-                raise MethodRefused(
-                    f"{exchange.method[:20]} is not for this path; it takes {allow}", allow=allow
-                )
+                # The method is not told: the answer to HEAD has the length of the one to GET.
+                raise MethodRefused(f"this path takes {allow} and nothing else", allow=allow)
             await route.handler(exchange)
         except ClientDisconnect:
             pass  # what it sent is kept where that has a meaning, and nobody waits for an answer

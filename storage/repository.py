@@ -164,15 +164,20 @@ class Repository:
         row = await self._database.read(lambda c: statements.linked(c, self.name, digest))
         return None if row is None else whole(row[0])
 
+    async def stat_blob(self, digest: Digest) -> int:
+        """The same for what has to be here. Raises BlobUnknown or RepositoryUnknown."""
+        size = await self.has_blob(digest)
+        if size is None:
+            raise await self._unknown(BlobUnknown, f"no blob {digest}")
+        return size
+
     async def blob(self, digest: Digest) -> Blob:
         """Open a blob; the caller closes it.
 
         Raises BlobUnknown or RepositoryUnknown, and Damaged when its bytes are not there or have
         another size.
         """
-        size = await self.has_blob(digest)
-        if size is None:
-            raise await self._unknown(BlobUnknown, f"no blob {digest}")
+        size = await self.stat_blob(digest)
         try:
             blob = await self._blobs.open(digest)
         except BlobUnknown:

@@ -8,7 +8,7 @@ import pytest
 
 from storage.filesystem.layout import Layout
 from storage.records.sqlite import SQLite
-from tests.asgi import Registry, digest_of, image
+from tests.asgi import INDEX, Registry, descriptor, digest_of, image, index
 
 ABSENT = digest_of(b"absent")
 
@@ -72,6 +72,42 @@ async def test_a_blob_that_a_manifest_needs_can_be_deleted(registry: Registry) -
     await registry.push_image("app")
     assert (await registry("DELETE", f"/v2/app/blobs/{digest_of(b'{}')}")).status == 202
     assert (await registry("GET", "/v2/app/manifests/latest")).status == 200
+
+
+async def test_an_index_and_what_it_lists_are_deleted_one_by_one(registry: Registry) -> None:
+    """A `GET` to what was deleted "will return a 404", and to nothing else."""
+    child = await registry.push_image("app", None)
+    other = await registry.push_image("app", None, annotations={"the": "other"})
+    parent = index(manifests=[descriptor(child), descriptor(other)])
+    await registry.push_manifest("app", "list", parent, INDEX)
+    assert (await registry("DELETE", f"/v2/app/manifests/{digest_of(child)}")).status == 202
+    assert (await registry("GET", "/v2/app/manifests/list")).body == parent
+    assert (await registry("DELETE", f"/v2/app/manifests/{digest_of(parent)}")).status == 202
+    assert (await registry("GET", "/v2/app/manifests/list")).status == 404
+    assert (await registry("GET", f"/v2/app/manifests/{digest_of(other)}")).body == other
+
+
+@pytest.mark.parametrize("by", ["tag", "digest"])
+async def test_what_another_repository_holds_stays_there(registry: Registry, by: str) -> None:
+    """ "`<name>` is the namespace of the repository": a deletion is in one of them."""
+    body = await registry.push_image("one", "v1")
+    await registry.push_image("two", "v1")
+    reference = "v1" if by == "tag" else digest_of(body)
+    assert (await registry("DELETE", f"/v2/one/manifests/{reference}")).status == 202
+    assert (await registry("DELETE", f"/v2/one/blobs/{digest_of(b'{}')}")).status == 202
+    assert (await registry("GET", "/v2/one/manifests/v1")).status == 404
+    assert (await registry("GET", "/v2/two/manifests/v1")).body == body
+    assert (await registry("GET", f"/v2/two/blobs/{digest_of(b'{}')}")).body == b"{}"
+
+
+async def test_a_repository_that_was_emptied_is_still_found(registry: Registry) -> None:
+    """ "The list of tags MAY be empty if there are no tags on the repository." """
+    body = await registry.push_image("app", "v1")
+    await registry("DELETE", f"/v2/app/manifests/{digest_of(body)}")
+    await registry("DELETE", f"/v2/app/blobs/{digest_of(b'{}')}")
+    assert (await registry("GET", "/v2/app/tags/list")).json == {"name": "app", "tags": []}
+    assert (await registry("GET", "/v2/app/manifests/v1")).code == "MANIFEST_UNKNOWN"
+    assert (await registry("GET", f"/v2/app/blobs/{digest_of(b'{}')}")).code == "BLOB_UNKNOWN"
 
 
 async def test_what_was_deleted_can_be_pushed_again(registry: Registry) -> None:

@@ -53,7 +53,19 @@ async def test_nothing_refers_is_an_empty_index(registry: Registry, name: str) -
     assert answer.header("oci-filters-applied") is None
 
 
-@pytest.mark.parametrize("digest", ["sha256:bad", "latest", "sha256:" + "A" * 64])
+async def test_a_client_that_only_wants_to_know_is_told_yes(registry: Registry) -> None:
+    """oras asks for the referrers of a digest of zeros, in a repository that may not exist yet."""
+    answer = await registry("GET", f"/v2/nobody/referrers/sha256:{'0' * 64}")
+    assert (answer.status, answer.header("content-type"), answer.json) == (200, INDEX, EMPTY)
+
+
+@pytest.mark.parametrize(
+    "digest",
+    [
+        *("sha256:bad", "latest", "sha256:" + "A" * 64, "sha512:" + "a" * 64, "sha256:"),
+        *(digest_of(SUBJECT) + end for end in ("%0A", "%20", "%2F", "%5C", "%00", "%C3%A9", "a")),
+    ],
+)
 async def test_what_is_no_digest_is_refused(registry: Registry, digest: str) -> None:
     """ "If the request is invalid, such as a `<digest>` with an invalid syntax, a `400 Bad Request`
     MUST be returned." """
@@ -126,6 +138,64 @@ async def test_a_filter_that_nothing_passes_was_applied_all_the_same(registry: R
     await refer(registry)
     answer = await registry("GET", f"{PATH}?artifactType=none")
     assert (answer.json, answer.header("oci-filters-applied")) == (EMPTY, "artifactType")
+
+
+async def test_the_withdrawn_artifact_manifest_is_a_referrer_too(registry: Registry) -> None:
+    """Its type was in a candidate of image-spec 1.1, and some clients still push it."""
+    artifact = "application/vnd.oci.artifact.manifest.v1+json"
+    body = json.dumps(
+        {
+            "mediaType": artifact,
+            "artifactType": SBOM,
+            "subject": descriptor(SUBJECT),
+            "annotations": {"org.example.a": "b"},
+        }
+    ).encode()
+    answer = await registry.push_manifest("app", digest_of(body), body, artifact)
+    assert answer.header("oci-subject") == digest_of(SUBJECT)
+    expected = {
+        **descriptor(body, artifact),
+        "artifactType": SBOM,
+        "annotations": {"org.example.a": "b"},
+    }
+    assert await listed(registry) == [expected]
+
+
+async def test_what_an_index_lists_counts_by_its_own_subject(registry: Registry) -> None:
+    """ "Each descriptor is of an image manifest or index … with a `subject` field that specifies
+    the value of `<digest>`": a child of a referrer is none by that, and may be one by itself."""
+    own = await refer(registry, annotations={"has": "a subject"})
+    without = await registry.push_image("app", None)
+    children = [
+        {key: own[key] for key in ("mediaType", "digest", "size")},
+        descriptor(without),
+    ]
+    parent = await refer(registry, make=index, manifests=children)
+    assert sorted(entry["digest"] for entry in await listed(registry)) == sorted(
+        [own["digest"], parent["digest"]]
+    )
+
+
+async def test_referrers_of_a_referrer_are_its_own(registry: Registry) -> None:
+    first = await refer(registry)
+    second = image(subject={key: first[key] for key in ("mediaType", "digest", "size")})
+    await registry.push_manifest("app", digest_of(second), second)
+    assert await listed(registry) == [first]
+    answer = await registry("GET", f"/v2/app/referrers/{first['digest']}")
+    assert [entry["digest"] for entry in answer.json["manifests"]] == [digest_of(second)]
+
+
+async def test_of_five_referrers_a_filter_finds_two_with_nothing_added(registry: Registry) -> None:
+    """What the conformance program of v1.1.1 counts: five descriptors, each with one annotation."""
+    pushed = [
+        await refer(registry, artifactType=kind, annotations={"org.example.at": str(at)})
+        for at, kind in enumerate(["a/x", "a/x", "a/y", "a/y"])
+    ]
+    pushed.append(await refer(registry, make=index, annotations={"org.example.at": "4"}))
+    everything = await listed(registry)
+    assert everything == sorted(pushed, key=lambda entry: str(entry["digest"]))
+    assert [len(entry["annotations"]) for entry in everything] == [1] * 5
+    assert len(await listed(registry, "?artifactType=a/y")) == 2
 
 
 async def test_a_deleted_referrer_is_gone_at_once(registry: Registry) -> None:

@@ -56,6 +56,14 @@ async def test_accept_changes_nothing(registry: Registry, accept: str | None) ->
     assert (answer.status, answer.header("content-type"), answer.body) == (200, INDEX, body)
 
 
+async def test_accept_may_come_in_many_lines(registry: Registry) -> None:
+    """RFC 9110, 5.3: several lines are one list; Go sends a line for each type."""
+    body = await registry.push_image("app")
+    headers = [("Accept", INDEX), ("Accept", "text/html"), ("Accept", "*/*;q=0")]
+    answer = await registry("GET", "/v2/app/manifests/latest", headers=headers)
+    assert (answer.status, answer.header("content-type"), answer.body) == (200, IMAGE, body)
+
+
 async def test_parameters_of_the_content_type_are_dropped(registry: Registry) -> None:
     """ "The registry SHOULD NOT include parameters on the `Content-Type` header." """
     await registry.push_manifest("app", "v1", image(), f"{IMAGE}; charset=utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,51 @@ async def test_a_digest_without_its_bytes_opens_a_session(registry: Registry) ->
     assert (await registry("HEAD", f"/v2/app/blobs/{SHA256}")).status == 404
     answer = await registry("PUT", f"{location}?digest={SHA256}", body=DATA)
     assert answer.status == 201
+
+
+@pytest.mark.parametrize("pieces", [[], [b""], [b"", b""]])
+async def test_a_digest_whose_bytes_do_not_come_is_never_kept(
+    registry: Registry, pieces: list[bytes]
+) -> None:
+    """ "The `<digest>` MUST match the blob's digest", and no bytes are the empty blob."""
+    answer = await registry("POST", f"/v2/app/blobs/uploads/?digest={SHA256}", body=pieces)
+    assert answer.status in (202, 400)
+    assert (await registry("HEAD", f"/v2/app/blobs/{SHA256}")).status == 404
+
+
+async def test_the_digest_outweighs_the_hint(registry: Registry) -> None:
+    """The hint is "the algorithm the registry should use", and a digest names it as well."""
+    path = f"/v2/app/blobs/uploads/?digest-algorithm=sha256&digest={SHA512}"
+    answer = await registry("POST", path, body=DATA)
+    assert (answer.status, answer.header("docker-content-digest")) == (201, SHA512)
+
+
+async def test_a_repository_begins_with_its_first_blob_not_with_a_session(
+    registry: Registry,
+) -> None:
+    """Nothing has to be set up for a push; and who only began one has made nothing."""
+    location = await registry.start_upload("fresh")
+    assert (await registry("GET", "/v2/fresh/tags/list")).code == "NAME_UNKNOWN"
+    assert (await registry("GET", "/v2/_catalog")).json == {"repositories": []}
+    assert (await registry("PUT", f"{location}?digest={SHA256}", body=DATA)).status == 201
+    assert (await registry("GET", "/v2/fresh/tags/list")).json == {"name": "fresh", "tags": []}
+    assert (await registry("GET", "/v2/_catalog")).json == {"repositories": ["fresh"]}
+
+
+async def test_the_same_blob_can_be_pushed_by_many_at_once(registry: Registry) -> None:
+    """ "If process A and B upload the same layer at the same time, both operations will proceed and
+    the first to complete will be stored in the registry." """
+    locations = [await registry.start_upload(name) for name in ("one", "two", "two")]
+    answers = await asyncio.gather(
+        *(registry("PUT", f"{location}?digest={SHA256}", body=DATA) for location in locations),
+        *(
+            registry("POST", f"/v2/{name}/blobs/uploads/?digest={SHA256}", body=DATA)
+            for name in ("one", "two")
+        ),
+    )
+    assert [answer.status for answer in answers] == [201] * 5
+    for name in ("one", "two"):
+        assert (await registry("GET", f"/v2/{name}/blobs/{SHA256}")).body == DATA
 
 
 @pytest.mark.parametrize(

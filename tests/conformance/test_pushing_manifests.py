@@ -128,7 +128,7 @@ async def test_no_subject_no_header(registry: Registry) -> None:
         ("-x", 400, "NAME_INVALID"),
         ("a" * 129, 400, "NAME_INVALID"),
         (".hidden", 400, "NAME_INVALID"),
-        ("x%0A", 404, "UNSUPPORTED"),
+        ("x%0A", 400, "NAME_INVALID"),
     ],
 )
 async def test_a_reference_that_cannot_be_is_refused(

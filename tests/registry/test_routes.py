@@ -69,6 +69,14 @@ def test_a_path_that_is_none(path: str) -> None:
         (b"/v2/%61/manifests/%78", "/v2/a/manifests/x"),
         (b"/v2/a%252Fb/manifests/x", "/v2/a%2Fb/manifests/x"),
         (b"/v2/a%/manifests/x", "/v2/a%/manifests/x"),
+        # what is in no grammar stays as it was sent
+        (b"/v2/a%2Fb/%78", "/v2/a%2Fb/x"),
+        (b"/v2/a%2fb/x", "/v2/a%2fb/x"),
+        (b"/v2/a%5Cb/x", "/v2/a%5Cb/x"),
+        (b"/v2/%61%00/x", "/v2/a%00/x"),
+        (b"/v2/a%0d%0aB/x", "/v2/a%0d%0aB/x"),
+        (b"/v2/a%7f/%C3%A9/%ff", "/v2/a%7f/%C3%A9/%ff"),
+        (b"/v2/%2%46%2%66%5%63/x", "/v2/%2F%2f%5c/x"),
         (b"http://host:80/v2/a", "/v2/a"),
         (b"HTTPS://host/v2/", "/v2/"),
         (b"http://host", "/"),
@@ -81,8 +89,7 @@ def test_a_target_is_decoded_once(raw: bytes, path: str) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        *(b"/v2/a%2Fb/x", b"/v2/a%2fb/x", b"/v2/a%5Cb/x", b"/v2/a%00/x", b"/v2/a%0d%0aB/x"),
-        *(b"/v2/\xc3\xa9/x", b"/v2/%C3%A9/x", b"/v2/%ff/x", b"/v2/a%7f/x"),
+        *(b"/v2/\xc3\xa9/x", b"/v2/%61\xff/x"),
         *(b"", b"v2/", b"@evil/v2/", b"*", b"ftp://host/v2/", b"host:80", b"://x/v2/"),
     ],
 )
