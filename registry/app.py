@@ -40,7 +40,7 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
     """Open the data directory, making what is missing. Raises StorageError or OSError."""
     layout = Layout.open(config.data)
     database = await SQLite.open(layout)
-    store = await Store.open(database, FilesystemBlobs(layout))
+    store = await Store.open(database, FilesystemBlobs(layout), grace=config.collect.grace)
     try:
         journal = Journal(database)
         await journal.open()

@@ -59,6 +59,25 @@ def serve(
         _stop(str(error))
 
 
+@command.command()
+def collect(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would go, and change nothing.")
+    ] = False,
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Collect the garbage of a data directory now; a server may be running on it."""
+    from registry.commands import collect as collecting
+    from registry.commands import serve as serving
+
+    try:
+        collecting.collect(_settings(config, data, None, None, None, assignments), dry_run=dry_run)
+    except serving.CannotStart as error:
+        _stop(str(error))
+
+
 @command.command("config")
 def show_config(
     config: ConfigFile = None,

@@ -61,7 +61,7 @@ def as_toml(config: Config) -> str:
         if head != section:
             lines += ["", f"[{head}]"]
             section = head
-        plain = isinstance(value, bool | Count | Seconds)
+        plain = isinstance(value, bool | Count | Seconds) and str(value) != "never"
         shown = str(value).lower() if plain else _quoted(str(value))
         lines.append(f"{key} = {shown}  # {setting.help}")
     return "\n".join(lines) + "\n"

@@ -23,6 +23,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from registry import app
+from registry.collecting import keep_collecting
 from registry.settings import Config, Listen
 
 GRACE = 30  # seconds for answers in progress once the server was told to stop
@@ -131,16 +132,22 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
                 if applications and config.deploy.enabled
                 else None
             )
+            collecting = (
+                tasks.create_task(keep_collecting(records.store, config.collect))
+                if applications and config.collect.enabled
+                else None
+            )
             stopping = tasks.create_task(stop.wait())
             # What ends by itself has failed; then the process ends with it.
-            vital = [stopping, *serving, *([deploying] if deploying else [])]
+            behind = [task for task in (deploying, collecting) if task]
+            vital = [stopping, *serving, *behind]
             await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
             log.info("stopping")
             for one, _ in listeners:
                 one.should_exit = True
             await asyncio.wait(serving)
-            if deploying:
-                deploying.cancel()
+            for task in behind:
+                task.cancel()
             stopping.cancel()
         if not stop.is_set():
             sys.exit(3)

@@ -76,6 +76,17 @@ class Seconds(float):
         return f"{float(self):g}"
 
 
+class Age(Seconds):
+    """Seconds, or never."""
+
+    @classmethod
+    def parse(cls, text: str) -> Age:
+        return cls("inf") if text.strip() == "never" else cls(super().parse(text))
+
+    def __str__(self) -> str:
+        return "never" if self == float("inf") else super().__str__()
+
+
 class Count(int):
     """At least one."""
 
@@ -150,6 +161,24 @@ class DeploySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class CollectSettings:
+    enabled: bool = _setting(True, "collect garbage while the server runs", Flag.parse)
+    interval: Seconds = _setting(Seconds(60), "from one look for garbage to the next")
+    grace: Seconds = _setting(
+        Seconds(24 * 3600), "a blob stays that no manifest names; longer than any push takes"
+    )
+    quarantine: Seconds = _setting(
+        Seconds(3600), "the bytes stay of a blob that no repository has any more"
+    )
+    untagged: Age = _setting(
+        Age("inf"), "until a manifest goes that no tag, index or subject keeps; never keeps all"
+    )
+    upload_age: Seconds = _setting(
+        Seconds(24 * 3600), "an upload stays to which nothing more is sent"
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeSettings:
     workers: Count = _setting(Count(2), "processes of each running revision")
     concurrency: Count = _setting(Count(32), "requests at once in each of them")
@@ -178,6 +207,7 @@ class Config:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     deploy: DeploySettings = field(default_factory=DeploySettings)
+    collect: CollectSettings = field(default_factory=CollectSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     log: LogSettings = field(default_factory=LogSettings)
 

@@ -7,7 +7,7 @@ decided by rows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 
 from storage.digest import Algorithm, Digest
@@ -62,6 +62,7 @@ class Upload(Protocol):
 
         On return the blob survives a power cut, and the upload is gone. A blob that is there
         already is replaced by these verified bytes, which heals one that was damaged.
+        `discard` leaves the blob alone until `close`.
         Raises DigestMismatch (the upload is kept then), and UploadUnknown if it was cancelled
         meanwhile. Bytes that could not be made durable are dropped with the upload.
         """
@@ -85,6 +86,29 @@ class BlobStore(Protocol):
 
     async def remove(self, digest: Digest) -> None:
         """Remove the bytes; nothing happens if there are none."""
+        ...
+
+    async def discard(self, digest: Digest, needed: Callable[[], Awaitable[bool]]) -> bool:
+        """Remove the bytes unless `needed`, which is asked when no `commit` can come between.
+
+        False when somebody commits at the moment, so that it has to be tried again.
+        """
+        ...
+
+    @property
+    def parts(self) -> int:
+        """Into how many parts `kept` divides all blobs."""
+        ...
+
+    async def kept(self, part: int) -> list[tuple[Digest, int]]:
+        """The blobs of one part, with their sizes in bytes."""
+        ...
+
+    async def expire_uploads(self, before: float) -> list[int]:
+        """Forget the uploads to which nothing was written since then (seconds since 1970).
+
+        Those that are held stay. The sizes in bytes of what was forgotten.
+        """
         ...
 
     async def start_upload(self, key: str, algorithm: Algorithm) -> Upload:

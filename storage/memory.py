@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from storage.blobs import PIECE
 from storage.digest import Algorithm, Digest
@@ -16,6 +17,8 @@ class MemoryBlobs:
         self.blobs: dict[Digest, bytes] = {}
         self.uploads: dict[str, bytearray] = {}
         self.held: set[str] = set()
+        self.written: dict[str, float] = {}
+        self.committing: list[Digest] = []
 
     async def open(self, digest: Digest) -> MemoryBlob:
         try:
@@ -26,10 +29,29 @@ class MemoryBlobs:
     async def remove(self, digest: Digest) -> None:
         self.blobs.pop(digest, None)
 
+    async def discard(self, digest: Digest, needed: Callable[[], Awaitable[bool]]) -> bool:
+        if digest in self.committing:
+            return False
+        if not await needed() and digest not in self.committing:
+            await self.remove(digest)
+        return True
+
+    @property
+    def parts(self) -> int:
+        return 1
+
+    async def kept(self, part: int) -> list[tuple[Digest, int]]:
+        return [(digest, len(data)) for digest, data in self.blobs.items()]
+
+    async def expire_uploads(self, before: float) -> list[int]:
+        stale = [key for key in self.uploads if self.written[key] < before and key not in self.held]
+        return [len(self.uploads.pop(key)) for key in stale]
+
     async def start_upload(self, key: str, algorithm: Algorithm) -> MemoryUpload:
         if key in self.uploads:
             raise FileExistsError(f"the upload {key} was started before")
         self.uploads[key] = bytearray()
+        self.written[key] = time.time()
         return MemoryUpload(self, key)
 
     async def resume_upload(self, key: str) -> MemoryUpload:
@@ -64,6 +86,7 @@ class MemoryUpload:
         self._store = store
         self._key = key
         self._holding = False
+        self._committed: Digest | None = None
         self.size = len(self._bytes())
 
     async def hold(self) -> None:
@@ -78,6 +101,7 @@ class MemoryUpload:
     async def write(self, data: bytes) -> None:
         kept = self._held()
         kept += data
+        self._store.written[self._key] = time.time()
         self.size = len(kept)
 
     async def truncate(self, size: int) -> None:
@@ -93,14 +117,22 @@ class MemoryUpload:
         if actual != digest:
             raise DigestMismatch(f"the digest of the {len(data)} bytes is {actual}, not {digest}")
         self._store.blobs[digest] = data
+        self._store.committing.append(digest)
+        self._committed = digest
         await self.cancel()
-        await self.close()
+        self._let_go()
         return len(data)
 
     async def cancel(self) -> None:
         self._store.uploads.pop(self._key, None)
 
     async def close(self) -> None:
+        self._let_go()
+        if self._committed is not None:
+            self._store.committing.remove(self._committed)
+            self._committed = None
+
+    def _let_go(self) -> None:
         if self._holding:
             self._holding = False
             self._store.held.discard(self._key)

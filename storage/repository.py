@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,11 +27,13 @@ from storage.errors import (
 )
 from storage.manifest import Manifest
 from storage.names import RepositoryName, Tag
-from storage.records import statements
-from storage.records.database import Connection, Database, Row
+from storage.records import references, statements
+from storage.records.database import Connection, Database, Row, Value
 from storage.records.schema import STEPS
 from storage.records.statements import text, whole
 from storage.uploads import UploadSession, upload_key
+
+GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
 
 __all__ = ["Move", "Referrer", "Repository", "Store", "StoredManifest", "UploadSession"]
 
@@ -73,30 +76,41 @@ class Move:
 class Store:
     """Everything that is kept. Made by `open`; closes the database and the blob store it is given.
 
-    `now` is the clock, in seconds since 1970.
+    `now` is the clock, in seconds since 1970. What a client was told is there stays for at least
+    three quarters of `grace` seconds, even if nothing refers to it.
     """
 
     def __init__(
-        self, database: Database, blobs: BlobStore, *, now: Callable[[], float] = time.time
+        self,
+        database: Database,
+        blobs: BlobStore,
+        *,
+        now: Callable[[], float] = time.time,
+        grace: float = GRACE,
     ) -> None:
-        self._database = database
-        self._blobs = blobs
-        self._now = now
+        self.database = database
+        self.blobs = blobs
+        self.now = now
+        self.grace = grace
 
     @staticmethod
     async def open(
-        database: Database, blobs: BlobStore, *, now: Callable[[], float] = time.time
+        database: Database,
+        blobs: BlobStore,
+        *,
+        now: Callable[[], float] = time.time,
+        grace: float = GRACE,
     ) -> Store:
         """A store whose tables are up to date. Raises LayoutUnknown."""
         await database.migrate("storage", STEPS)
-        return Store(database, blobs, now=now)
+        return Store(database, blobs, now=now, grace=grace)
 
     def repository(self, name: RepositoryName) -> Repository:
-        return Repository(name, self._database, self._blobs, self._now)
+        return Repository(name, self)
 
     async def repositories(self, *, after: str | None, limit: int) -> list[RepositoryName]:
         """Those that hold something, in byte order, strictly after a name that need not exist."""
-        rows = await self._database.read(
+        rows = await self.database.read(
             lambda c: c.all(
                 "SELECT name FROM repositories WHERE name > ? AND ("
                 " EXISTS (SELECT 1 FROM links WHERE repository = id)"
@@ -110,7 +124,7 @@ class Store:
 
     async def moves(self, *, after: int, limit: int) -> list[Move]:
         """Moves of tags with a generation above `after`, in order."""
-        rows = await self._database.read(
+        rows = await self.database.read(
             lambda c: c.all(
                 "SELECT generation, name, tag, digest, at FROM tag_moves"
                 " JOIN repositories ON id = repository"
@@ -132,37 +146,53 @@ class Store:
 
     async def newest_move(self) -> int:
         """The generation of the newest move; 0 before the first."""
-        row = await self._database.read(lambda c: c.one("SELECT generation FROM tag_clock"))
+        row = await self.database.read(lambda c: c.one("SELECT generation FROM tag_clock"))
         return whole(row[0]) if row else 0
 
     async def close(self) -> None:
-        await self._blobs.close()
-        await self._database.close()
+        await self.blobs.close()
+        await self.database.close()
 
 
 class Repository:
     """One repository. Making one costs nothing; it exists once something was pushed to it."""
 
-    __slots__ = ("_blobs", "_database", "_now", "name")
+    __slots__ = ("_blobs", "_database", "_grace", "_now", "name")
 
-    def __init__(
-        self,
-        name: RepositoryName,
-        database: Database,
-        blobs: BlobStore,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, name: RepositoryName, store: Store) -> None:
         self.name = name
-        self._database = database
-        self._blobs = blobs
-        self._now = now
+        self._database = store.database
+        self._blobs = store.blobs
+        self._now = store.now
+        self._grace = store.grace
 
     # Blobs
 
     async def has_blob(self, digest: Digest) -> int | None:
-        """The size of a blob that this repository holds, in bytes. Does not look at the disk."""
+        """The size of a blob that this repository holds, in bytes. Does not look at the disk.
+
+        Whoever is told so may rely on it: a blob that nothing refers to is kept for a while.
+        """
         row = await self._database.read(lambda c: statements.linked(c, self.name, digest))
-        return None if row is None else whole(row[0])
+        if row is None or await self._gone(references.BLOB, digest, row[1]):
+            return None
+        return whole(row[0])
+
+    async def _gone(self, kind: str, digest: Digest, since: Value) -> bool:
+        """Renew a lease that runs since then, if it is not new; whether it was over just now."""
+        now = self._now()
+        if since is None or float(since) > now - self._grace / 4:
+            return False
+
+        def change(c: Connection) -> bool:
+            repository = statements.find(c, self.name)
+            references.renew(c, repository, digest, kind, now)
+            return c.one(_HERE[kind], repository, digest.text) is None
+
+        # A disk that is full keeps nobody from reading.
+        with suppress(OSError):
+            return await self._database.write(change)
+        return False
 
     async def stat_blob(self, digest: Digest) -> int:
         """The same for what has to be here. Raises BlobUnknown or RepositoryUnknown."""
@@ -177,10 +207,14 @@ class Repository:
         Raises BlobUnknown or RepositoryUnknown, and Damaged when its bytes are not there or have
         another size.
         """
-        size = await self.stat_blob(digest)
+        size = await self._linked(digest)
+        if size is None:
+            raise await self._unknown(BlobUnknown, f"no blob {digest}")
         try:
             blob = await self._blobs.open(digest)
         except BlobUnknown:
+            if await self._linked(digest) is None:  # collected this very moment
+                raise await self._unknown(BlobUnknown, f"no blob {digest}") from None
             raise Damaged(f"the bytes of blob {digest} are gone; push it again") from None
         if blob.size != size:
             found = blob.size
@@ -188,16 +222,15 @@ class Repository:
             raise Damaged(f"blob {digest} has {found} bytes and should have {size}; push it again")
         return blob
 
+    async def _linked(self, digest: Digest) -> int | None:
+        row = await self._database.read(lambda c: statements.linked(c, self.name, digest))
+        return None if row is None else whole(row[0])
+
     async def delete_blob(self, digest: Digest) -> None:
         """Take the blob out of this repository. Raises BlobUnknown or RepositoryUnknown."""
 
-        def change(c: Connection) -> int:
-            return c.execute(
-                "DELETE FROM links WHERE digest = ? AND repository ="
-                " (SELECT id FROM repositories WHERE name = ?)",
-                digest.text,
-                self.name.text,
-            )
+        def change(c: Connection) -> bool:
+            return statements.unlink(c, statements.find(c, self.name), digest, self._now())
 
         if not await self._database.write(change):
             raise await self._unknown(BlobUnknown, f"no blob {digest}")
@@ -299,6 +332,8 @@ class Repository:
                 now,
                 manifest.body,
             )
+            references.refer(c, repository, manifest)
+            references.lease_manifest(c, repository, manifest.digest.text, now)
             statements.move_tags(c, repository, dict.fromkeys(tags, manifest.digest), now)
 
         await self._database.write(change)
@@ -316,7 +351,11 @@ class Repository:
         row = await self._database.read(lambda c: c.one(statement, self.name.text, reference.text))
         if row is None:
             raise await self._unknown(ManifestUnknown, f"no manifest {reference}")
-        digest, media_type, size, body = row
+        digest, media_type, size, since, body = row
+        if isinstance(reference, Digest) and await self._gone(
+            references.MANIFEST, reference, since
+        ):
+            raise await self._unknown(ManifestUnknown, f"no manifest {reference}")
         return StoredManifest(
             reference if isinstance(reference, Digest) else Digest.parse(text(digest)),
             text(media_type),
@@ -339,21 +378,7 @@ class Repository:
             )
             if held is not None:
                 raise Held(f"{digest} is needed by {text(held[0])}: {text(held[1])}")
-            repository = statements.find(c, self.name)
-            tags = c.all(
-                "DELETE FROM tags WHERE repository = ? AND digest = ? RETURNING name",
-                repository,
-                digest.text,
-            )
-            gone = {Tag.parse(text(name)): None for (name,) in tags}
-            statements.record_moves(c, repository, gone, self._now())
-            return bool(
-                c.execute(
-                    "DELETE FROM manifests WHERE repository = ? AND digest = ?",
-                    repository,
-                    digest.text,
-                )
-            )
+            return statements.delete_manifest(c, statements.find(c, self.name), digest, self._now())
 
         if not await self._database.write(change):
             raise await self._unknown(ManifestUnknown, f"no manifest {digest}")
@@ -365,12 +390,16 @@ class Repository:
 
         def change(c: Connection) -> bool:
             repository = statements.find(c, self.name)
-            gone = c.execute(
-                "DELETE FROM tags WHERE repository = ? AND name = ?", repository, tag.text
+            gone = c.one(
+                "DELETE FROM tags WHERE repository = ? AND name = ? RETURNING digest",
+                *(repository, tag.text),
             )
-            if gone:
-                statements.record_moves(c, repository, {tag: None}, self._now())
-            return bool(gone)
+            if gone is None:
+                return False
+            now = self._now()
+            statements.record_moves(c, repository, {tag: None}, now)
+            references.lease_manifest(c, repository, text(gone[0]), now)
+            return True
 
         if not await self._database.write(change):
             raise await self._unknown(ManifestUnknown, f"no tag {tag}")
@@ -423,6 +452,10 @@ class Repository:
         return error(f"{message} in {self.name}")
 
 
+_HERE: Final = {
+    references.BLOB: "SELECT 1 FROM links WHERE repository = ? AND digest = ?",
+    references.MANIFEST: "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?",
+}
 _FROM_TAG: Final = (
     " FROM repositories AS r JOIN tags AS t ON t.repository = r.id"
     " JOIN manifests AS m ON m.repository = r.id AND m.digest = t.digest"
@@ -433,13 +466,17 @@ _FROM_DIGEST: Final = (
     " WHERE r.name = ? AND m.digest = ?"
 )
 _COLUMNS: Final = "SELECT m.digest, m.media_type, m.size, "
+_SINCE: Final = (
+    "(SELECT since FROM leases AS l WHERE l.repository = r.id AND l.digest = m.digest"
+    " AND kind = 'manifest'), "
+)
 _MANIFEST: Final = {
-    Tag: f"{_COLUMNS} m.body{_FROM_TAG}",
-    Digest: f"{_COLUMNS} m.body{_FROM_DIGEST}",
+    Tag: f"{_COLUMNS} NULL, m.body{_FROM_TAG}",
+    Digest: f"{_COLUMNS}{_SINCE} m.body{_FROM_DIGEST}",
 }
 _MANIFEST_WITHOUT_BODY: Final = {
-    Tag: f"{_COLUMNS} NULL{_FROM_TAG}",
-    Digest: f"{_COLUMNS} NULL{_FROM_DIGEST}",
+    Tag: f"{_COLUMNS} NULL, NULL{_FROM_TAG}",
+    Digest: f"{_COLUMNS}{_SINCE} NULL{_FROM_DIGEST}",
 }
 _REFERRERS: Final = (
     "SELECT digest, media_type, size, artifact_type, annotations FROM manifests"

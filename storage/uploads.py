@@ -88,6 +88,9 @@ class UploadSession:
                 await _add(upload, chunks, at, length)
             arrived = True
             size = await upload.commit(digest)
+            # Only now: a link is a promise that the bytes are there. But before `close`: until then
+            # the collector leaves alone what has no link yet.
+            await self._link(digest, size)
         except BaseException as error:
             # Of other errors nobody knows whether the file is a blob already, which nobody may cut.
             forget = not arrived or isinstance(error, DigestMismatch)
@@ -98,8 +101,6 @@ class UploadSession:
         finally:
             self.size = upload.size
             await upload.close()
-        # Only now: a link is a promise that the bytes are there.
-        await self._link(digest, size)
         return size
 
     async def cancel(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from registry.deploy.tables import real, text, whole
-from storage.records.database import Connection, Database
+from storage.records.database import Connection, Database, Step
 
 T = TypeVar("T")
 
@@ -134,6 +134,9 @@ class Fenced:
     async def read(self, query: Callable[[Connection], T]) -> T:
         return await self._database.read(query)
 
+    async def scan(self, query: Callable[[Connection], T]) -> T:
+        return await self._database.scan(query)
+
     async def write(self, change: Callable[[Connection], T]) -> T:
         token = self._token
 
@@ -148,7 +151,7 @@ class Fenced:
 
         return await self._database.write(fenced)
 
-    async def migrate(self, room: str, steps: Sequence[Sequence[str]]) -> None:
+    async def migrate(self, room: str, steps: Sequence[Step]) -> None:
         await self._database.migrate(room, steps)
 
     async def close(self) -> None:

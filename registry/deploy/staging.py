@@ -307,7 +307,8 @@ def _finish(draft: Path, final: Path, plan: Plan, lock: bytes) -> None:
             durable.sync_directory(path)
     for path in directories[:-1]:  # the last one is the draft itself, which is still to be removed
         os.chmod(path, 0o555)  # noqa: S103 - nobody is to write there, whoever runs the guest
-    durable.publish(str(draft), str(final), str(final.parent))
+    with durable.opened(str(final.parent)) as directory:
+        durable.publish(str(draft), str(final), directory)
 
 
 def _sync_file(path: str) -> None:

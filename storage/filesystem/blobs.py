@@ -19,14 +19,21 @@ import fcntl
 import os
 import stat
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from storage.blobs import PIECE
 from storage.digest import SHA256, Algorithm, Digest, Hasher
-from storage.errors import BlobUnknown, Damaged, DigestMismatch, UploadOffset, UploadUnknown
+from storage.errors import (
+    BlobUnknown,
+    Damaged,
+    DigestInvalid,
+    DigestMismatch,
+    UploadOffset,
+    UploadUnknown,
+)
 from storage.filesystem import durable
 from storage.filesystem.layout import Layout
 from storage.filesystem.verified import Verified
@@ -36,6 +43,7 @@ THREADS: Final = 4  # more would only queue at the disk
 HASH_HERE: Final = 64 << 10  # bytes; hashing as many takes 40 us, less than a hop
 RUNNING_HASHES: Final = 4096  # each some 500 bytes
 
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not hold us up
 # What preadv says when the bytes are not cached, or the file system cannot tell.
 _ASK_THE_DISK: Final = frozenset({errno.EAGAIN, errno.EOPNOTSUPP})
@@ -58,6 +66,7 @@ class FilesystemBlobs:
         self._threads = Threads("blobs", THREADS)
         self._verified = Verified()
         self._running: OrderedDict[str, _Running] = OrderedDict()
+        self._committing: set[int] = set()  # directories held by uploads that are blobs now
 
     async def open(self, digest: Digest) -> FilesystemBlob:
         try:
@@ -77,6 +86,39 @@ class FilesystemBlobs:
     async def remove(self, digest: Digest) -> None:
         # Not synced: bytes that come back after a power cut are collected again.
         await self._threads.run(lambda: _unlink(self._layout.blob(digest)))
+
+    async def discard(self, digest: Digest, needed: Callable[[], Awaitable[bool]]) -> bool:
+        directory = os.open(self._layout.blob_directory(digest), _DIRECTORY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not await needed():
+                await self.remove(digest)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(directory)
+        return True
+
+    @property
+    def parts(self) -> int:
+        return len(self._layout.blob_directories)
+
+    async def kept(self, part: int) -> list[tuple[Digest, int]]:
+        algorithm, directory = self._layout.blob_directories[part]
+
+        def look() -> list[tuple[Digest, int]]:
+            found = []
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    with contextlib.suppress(DigestInvalid, FileNotFoundError):
+                        digest = Digest.parse(f"{algorithm}:{entry.name}")
+                        found.append((digest, entry.stat(follow_symlinks=False).st_size))
+            return found
+
+        return await self._threads.run(look)
+
+    async def expire_uploads(self, before: float) -> list[int]:
+        return await self._threads.run(lambda: list(_expire(self._layout.uploads, before)))
 
     async def start_upload(self, key: str, algorithm: Algorithm) -> FilesystemUpload:
         path = self._layout.upload(key)
@@ -99,6 +141,9 @@ class FilesystemBlobs:
 
     async def close(self) -> None:
         self._threads.close()
+        for directory in self._committing:
+            os.close(directory)
+        self._committing.clear()
 
     def _keep(self, key: str, running: _Running) -> None:
         self._running[key] = running
@@ -183,6 +228,7 @@ class FilesystemUpload:
         self._key = key
         self._path = path
         self._file = -1
+        self._directory = -1
         self._running: _Running | None = None
 
     async def hold(self) -> None:
@@ -258,8 +304,12 @@ class FilesystemUpload:
                 _unlink(self._path)  # what was lost is not known, so nothing of it can be used
                 raise
             os.fchmod(file, 0o400)  # never written again
+            # Shared among those who commit; the collector must have it alone to remove a blob.
+            self._directory = os.open(layout.blob_directory(digest), _DIRECTORY)
+            self._store._committing.add(self._directory)
+            fcntl.flock(self._directory, fcntl.LOCK_SH)
             try:
-                durable.publish(self._path, layout.blob(digest), layout.blob_directory(digest))
+                durable.publish(self._path, layout.blob(digest), self._directory)
             except FileNotFoundError:
                 if os.path.lexists(self._path):
                     raise
@@ -268,7 +318,6 @@ class FilesystemUpload:
 
         self._store._verified.add(digest, await self._store._threads.run(keep))
         self._running = None
-        await self.close()
         return size
 
     async def cancel(self) -> None:
@@ -278,6 +327,10 @@ class FilesystemUpload:
         await self._store._threads.run(lambda: _unlink(self._path))
 
     async def close(self) -> None:
+        directory, self._directory = self._directory, -1
+        if directory in self._store._committing:
+            self._store._committing.remove(directory)
+            os.close(directory)
         if self._file < 0:
             return
         if self._running is not None:
@@ -309,6 +362,24 @@ def _is_at(path: str, found: os.stat_result) -> bool:
         return os.path.samestat(os.lstat(path), found)
     except FileNotFoundError:
         return False
+
+
+def _expire(directory: str, before: float) -> Iterator[int]:
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError, BlockingIOError):
+                if entry.stat(follow_symlinks=False).st_mtime >= before:
+                    continue
+                file = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    found = os.fstat(file)
+                    # It may have been written to, or become a blob, until we had the lock.
+                    if found.st_mtime < before and _is_at(entry.path, found):
+                        os.unlink(entry.path)
+                        yield found.st_size
+                finally:
+                    os.close(file)
 
 
 def _unlink(path: str) -> None:

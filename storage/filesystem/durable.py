@@ -8,6 +8,8 @@ reports a lost write once and then forgets it, so a second try that succeeds pro
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def sync_file(file: int) -> None:
@@ -17,17 +19,24 @@ def sync_file(file: int) -> None:
 
 def sync_directory(path: str) -> None:
     """The names in a directory survive, and those that are gone stay gone."""
+    with opened(path) as directory:
+        os.fsync(directory)
+
+
+@contextmanager
+def opened(path: str) -> Iterator[int]:
+    """A directory, for `publish`."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        os.fsync(directory)
+        yield directory
     finally:
         os.close(directory)
 
 
-def publish(source: str, target: str, directory: str) -> None:
-    """Give a synced file its name in `directory`, in place of any file that had it."""
+def publish(source: str, target: str, directory: int) -> None:
+    """Give a synced file its name in an open directory, in place of any file that had it."""
     os.rename(source, target)
-    sync_directory(directory)  # rename alone is not durable: the entry lives in the directory
+    os.fsync(directory)  # rename alone is not durable: the entry lives in the directory
 
 
 def write_file(target: str, directory: str, data: bytes) -> None:
@@ -41,4 +50,5 @@ def write_file(target: str, directory: str, data: bytes) -> None:
         sync_file(file)
     finally:
         os.close(file)
-    publish(draft, target, directory)
+    with opened(directory) as opened_directory:
+        publish(draft, target, opened_directory)

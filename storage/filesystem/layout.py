@@ -41,7 +41,7 @@ _EXPECTED: Final = frozenset({*_ROOMS, _MARKER, f"{_MARKER}.new", "lost+found"})
 class Layout:
     """Only made by `open`; the directories it names are there and durable."""
 
-    __slots__ = ("_blobs", "_uploads", "apps", "compiled", "records", "root")
+    __slots__ = ("_blobs", "apps", "compiled", "records", "root", "uploads")
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -50,7 +50,7 @@ class Layout:
         self.compiled = root / "compiled"
         # Text from here on: these two are spelled on every request.
         self._blobs = str(root / "blobs")
-        self._uploads = str(root / "uploads")
+        self.uploads = str(root / "uploads")
 
     @staticmethod
     def open(root: Path) -> Layout:
@@ -87,11 +87,20 @@ class Layout:
         """The directory that holds the blob's name."""
         return f"{self._blobs}/{digest.algorithm.name}/{digest.encoded[:2]}"
 
+    @property
+    def blob_directories(self) -> list[tuple[str, str]]:
+        """All that hold names of blobs, each with its algorithm's name."""
+        return [
+            (algorithm, f"{self._blobs}/{algorithm}/{part}")
+            for algorithm in ALGORITHMS
+            for part in _FAN_OUT
+        ]
+
     def upload(self, key: str) -> str:
         """`key` is 64 hexadecimal digits."""
         if not _KEY.fullmatch(key):
             raise ValueError(f"not the key of an upload: {key[:80]!r}")
-        return f"{self._uploads}/{key}"
+        return f"{self.uploads}/{key}"
 
 
 def _make_root(root: Path) -> None:

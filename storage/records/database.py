@@ -30,11 +30,18 @@ class Connection(Protocol):
     def all(self, statement: str, *parameters: Value) -> list[Row]: ...
 
 
+Step: TypeAlias = Sequence[str | Callable[[Connection], None]]
+
+
 class Database(Protocol):
     """A driver."""
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """Run `query` on one consistent state of the data. It must not change anything."""
+        ...
+
+    async def scan(self, query: Callable[[Connection], T]) -> T:
+        """`read` for what may take long: other reads and writes go on meanwhile."""
         ...
 
     async def write(self, change: Callable[[Connection], T]) -> T:
@@ -46,10 +53,11 @@ class Database(Protocol):
         """
         ...
 
-    async def migrate(self, room: str, steps: Sequence[Sequence[str]]) -> None:
+    async def migrate(self, room: str, steps: Sequence[Step]) -> None:
         """Bring the tables of one room up to the number of steps, one transaction a step.
 
-        A step is a sequence of statements, and is never edited after a release. Where databases
+        A step is a sequence of statements, and of functions where those cannot say it; it is never
+        edited after a release. Where databases
         differ a statement says `{serial}` (a primary key counted by the database), `{text}` (text
         compared byte by byte), `{bytes}` and, after the bracket of a table with small rows and a
         key of its own, `{clustered}`. Raises LayoutUnknown when the data have seen more steps than

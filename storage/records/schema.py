@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-STEPS: Final[tuple[tuple[str, ...], ...]] = (
+from storage.records import references
+from storage.records.database import Step
+
+STEPS: Final[tuple[Step, ...]] = (
     (
         # A row is made with the first blob or manifest and stays, so that a repository whose
         # content was deleted is still known; lists of repositories leave it out while it is empty.
@@ -84,5 +87,41 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             PRIMARY KEY (repository_name, digest, holder)
         ) {clustered}
         """,
+    ),
+    (
+        # What a manifest refers to: its config, layers and children are 'content'. For a referrer
+        # the parent is its subject, so that one question tells what keeps something: its parents.
+        """
+        CREATE TABLE edges (
+            repository BIGINT NOT NULL REFERENCES repositories (id),
+            parent {text} NOT NULL,
+            child {text} NOT NULL,
+            relation {text} NOT NULL,
+            PRIMARY KEY (repository, parent, child, relation)
+        ) {clustered}
+        """,
+        "CREATE INDEX edges_by_child ON edges (repository, child)",
+        # What nothing refers to, and since when; it is garbage once that is long enough ago.
+        # kind: 'blob' or 'manifest'.
+        """
+        CREATE TABLE leases (
+            repository BIGINT NOT NULL REFERENCES repositories (id),
+            digest {text} NOT NULL,
+            kind {text} NOT NULL,
+            since DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (repository, digest, kind)
+        ) {clustered}
+        """,
+        "CREATE INDEX leases_by_age ON leases (kind, since)",
+        # Blobs that no repository has any more, whose bytes are still there.
+        """
+        CREATE TABLE trash (
+            digest {text} NOT NULL PRIMARY KEY,
+            size BIGINT NOT NULL,
+            since DOUBLE PRECISION NOT NULL
+        ) {clustered}
+        """,
+        "CREATE INDEX trash_by_age ON trash (since)",
+        references.read_all,
     ),
 )

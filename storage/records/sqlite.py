@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from storage.errors import LayoutUnknown
 from storage.filesystem.layout import Layout
-from storage.records.database import Connection, Row, Value
+from storage.records.database import Connection, Row, Step, Value
 from storage.threads import Threads
 
 T = TypeVar("T")
@@ -43,9 +43,12 @@ class SQLite:
     def __init__(self, path: Path) -> None:
         self._writer = _connect(path, _WRITER)
         self._reader = _connect(path, _READER)
+        self._scanner = _connect(path, _READER)
         self._writing = _Statements(self._writer)
         self._reading = _Statements(self._reader)
+        self._scanning = _Statements(self._scanner)
         self._thread = Threads("records", 1)
+        self._scans = Threads("scans", 1)
 
     @staticmethod
     async def open(layout: Layout) -> SQLite:
@@ -53,12 +56,10 @@ class SQLite:
         return SQLite(layout.records)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        # Without a transaction every statement would see a state of its own.
-        self._reader.execute("BEGIN")
-        try:
-            return query(self._reading)
-        finally:
-            self._reader.execute("COMMIT")
+        return _read(self._reader, self._reading, query)
+
+    async def scan(self, query: Callable[[Connection], T]) -> T:
+        return await self._scans.run(lambda: _read(self._scanner, self._scanning, query))
 
     async def write(self, change: Callable[[Connection], T]) -> T:
         return await self._thread.run(lambda: self._transaction(change))
@@ -79,10 +80,10 @@ class SQLite:
             raise
         return result
 
-    async def migrate(self, room: str, steps: Sequence[Sequence[str]]) -> None:
+    async def migrate(self, room: str, steps: Sequence[Step]) -> None:
         await self.write(_make_migrations)
-        for number, statements in enumerate(steps, 1):
-            await self.write(partial(_step, room, number, statements))
+        for number, step in enumerate(steps, 1):
+            await self.write(partial(_step, room, number, step))
         done = await self.read(lambda c: _done(c, room))
         if done > len(steps):
             raise LayoutUnknown(
@@ -92,9 +93,22 @@ class SQLite:
 
     async def close(self) -> None:
         self._reader.close()
+        await self._scans.run(self._scanner.close)
+        self._scans.close()
         # In its thread, since the last one to close writes the log back into the file.
         await self._thread.run(self._writer.close)
         self._thread.close()
+
+
+def _read(
+    connection: sqlite3.Connection, statements: Connection, query: Callable[[Connection], T]
+) -> T:
+    # Without a transaction every statement would see a state of its own.
+    connection.execute("BEGIN")
+    try:
+        return query(statements)
+    finally:
+        connection.execute("COMMIT")
 
 
 class _Statements:
@@ -143,11 +157,14 @@ def _done(connection: Connection, room: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def _step(room: str, number: int, statements: Sequence[str], connection: Connection) -> None:
+def _step(room: str, number: int, step: Step, connection: Connection) -> None:
     """One step, unless it is done: another process may have started beside us."""
     if _done(connection, room) >= number:
         return
-    for statement in statements:
+    for statement in step:
+        if callable(statement):
+            statement(connection)
+            continue
         for word, meaning in DIALECT.items():
             statement = statement.replace(word, meaning)
         connection.execute(statement)

@@ -12,6 +12,7 @@ from storage.digest import Digest
 from storage.errors import ManifestInvalid, RepositoryUnknown
 from storage.manifest import Manifest
 from storage.names import RepositoryName, Tag
+from storage.records import references
 from storage.records.database import Connection, Row, Value
 
 
@@ -22,20 +23,29 @@ def find(c: Connection, name: RepositoryName) -> int:
     return whole(row[0])
 
 
+def name(c: Connection, repository: int) -> RepositoryName:
+    row = c.one("SELECT name FROM repositories WHERE id = ?", repository)
+    assert row is not None
+    return RepositoryName.parse(text(row[0]))
+
+
 def ensure(c: Connection, name: RepositoryName) -> int:
     c.execute("INSERT INTO repositories (name) VALUES (?) ON CONFLICT (name) DO NOTHING", name.text)
     return find(c, name)
 
 
 def linked(c: Connection, name: RepositoryName, digest: Digest) -> Row | None:
+    """Size, and since when nothing refers to it (null: something does)."""
     return c.one(
-        "SELECT size FROM repositories JOIN links ON repository = id WHERE name = ? AND digest = ?",
-        name.text,
-        digest.text,
+        "SELECT size, (SELECT since FROM leases WHERE repository = id AND digest = ?"
+        " AND kind = 'blob') FROM repositories JOIN links ON repository = id"
+        " WHERE name = ? AND digest = ?",
+        *(digest.text, name.text, digest.text),
     )
 
 
 def link(c: Connection, repository: int, digest: Digest, size: int, now: float) -> None:
+    """Show a blob in a repository, with a lease if nothing there refers to it yet."""
     c.execute(
         "INSERT INTO links (repository, digest, size, created) VALUES (?, ?, ?, ?)"
         " ON CONFLICT (repository, digest) DO NOTHING",
@@ -44,12 +54,16 @@ def link(c: Connection, repository: int, digest: Digest, size: int, now: float) 
         size,
         now,
     )
+    references.lease_blob(c, repository, digest.text, now)
 
 
 def move_tags(c: Connection, repository: int, moves: Mapping[Tag, Digest], now: float) -> None:
     for generation, (tag, digest) in enumerate(
         moves.items(), record_moves(c, repository, moves, now)
     ):
+        left = c.one(
+            "SELECT digest FROM tags WHERE repository = ? AND name = ?", repository, tag.text
+        )
         c.execute(
             "INSERT INTO tags (repository, name, digest, generation) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (repository, name) DO UPDATE SET digest = excluded.digest,"
@@ -59,6 +73,45 @@ def move_tags(c: Connection, repository: int, moves: Mapping[Tag, Digest], now: 
             digest.text,
             generation,
         )
+        if left is not None and left[0] != digest.text:
+            references.lease_manifest(c, repository, text(left[0]), now)
+        references.unlease_manifest(c, repository, digest)
+
+
+def delete_manifest(c: Connection, repository: int, digest: Digest, now: float) -> bool:
+    """With every tag on it, and what it alone kept left to the collector. False: it is not here."""
+    tags = c.all(
+        "DELETE FROM tags WHERE repository = ? AND digest = ? RETURNING name",
+        *(repository, digest.text),
+    )
+    record_moves(c, repository, {Tag.parse(text(name)): None for (name,) in tags}, now)
+    gone = c.execute(
+        "DELETE FROM manifests WHERE repository = ? AND digest = ?", repository, digest.text
+    )
+    if gone:
+        references.release(c, repository, digest, now)
+    return bool(gone)
+
+
+def unlink(c: Connection, repository: int, digest: Digest, now: float) -> bool:
+    """Take a blob out of a repository; the last one leaves the bytes to the collector."""
+    row = c.one(
+        "DELETE FROM links WHERE repository = ? AND digest = ? RETURNING size",
+        *(repository, digest.text),
+    )
+    if row is None:
+        return False
+    c.execute(
+        "DELETE FROM leases WHERE repository = ? AND digest = ? AND kind = 'blob'",
+        *(repository, digest.text),
+    )
+    c.execute(
+        "INSERT INTO trash (digest, size, since) SELECT ?, ?, ?"
+        " WHERE NOT EXISTS (SELECT 1 FROM links WHERE digest = ?)"
+        " ON CONFLICT (digest) DO UPDATE SET since = excluded.since",
+        *(digest.text, row[0], now, digest.text),
+    )
+    return True
 
 
 def record_moves(
@@ -88,8 +141,7 @@ def check_sizes(c: Connection, repository: int, manifest: Manifest) -> None:
 
     A subject is not asked about: it is no part of what a client pulls with the manifest.
     """
-    config = () if manifest.config is None else (manifest.config,)
-    for descriptor in (*config, *manifest.layers, *manifest.manifests):
+    for descriptor in references.content(manifest):
         if descriptor.digest is None:
             continue
         digest = descriptor.digest.text

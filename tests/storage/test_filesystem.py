@@ -321,6 +321,7 @@ async def test_nothing_is_open_between_the_requests_of_an_upload(blobs: Filesyst
     assert descriptors() == before
     await upload.hold()
     await upload.commit(DIGEST)
+    await upload.close()
     assert descriptors() == before
     blob = await blobs.open(DIGEST)
     await pull(blob)
