@@ -55,9 +55,12 @@ class Layout:
         }
         return self.blob((json.dumps(manifest, indent=3) + "\n").encode(), OCI_IMAGE)
 
-    def filesystem(self, *, seed: int, layers: int = 2) -> dict[str, Any]:
+    def filesystem(self, *, seed: int, layers: int = 2, size: int = 70_000) -> dict[str, Any]:
         """An image that engines can unpack: each layer holds one file of noise."""
-        tars = [_tar(f"srv/{seed}-{at}", random.Random(seed * 100 + at)) for at in range(layers)]
+        tars = [
+            _tar(f"srv/{seed}-{at}", random.Random(seed * 100 + at).randbytes(size))
+            for at in range(layers)
+        ]
         config = {
             "architecture": "amd64",
             "os": "linux",
@@ -121,9 +124,8 @@ def archived_layers(archive: Path) -> list[str]:
     return [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in plain]
 
 
-def _tar(name: str, noise: random.Random) -> bytes:
-    """One file of noise, as a tar that is the same every time."""
-    data = noise.randbytes(70_000)
+def _tar(name: str, data: bytes) -> bytes:
+    """One file, as a tar that is the same every time."""
     kept = io.BytesIO()
     with tarfile.open(fileobj=kept, mode="w") as tar:
         entry = tarfile.TarInfo(name)

@@ -20,6 +20,8 @@ from tests.tools import require, run
 
 Words = list[str | Path]
 
+PART = 1 << 20  # bytes of a layer that containerd asks for at a time
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -53,14 +55,16 @@ def in_directory(program: str) -> Callable[[Path], AbstractContextManager[Words]
 
 
 @contextmanager
-def daemon(command: Words, socket: Path, ask: Words) -> Iterator[Words]:
-    """Run a daemon until the block ends."""
+def daemon(
+    command: Words, socket: Path, ask: Words, ready: tuple[str, ...] = ("version",)
+) -> Iterator[Words]:
+    """Run a daemon until the block ends; it is there once `ask` can tell what `ready` asks for."""
     log = socket.with_name("log")
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
         wait_for(
-            lambda: subprocess.run([*ask, "version"], capture_output=True).returncode == 0,
+            lambda: subprocess.run([*ask, *ready], capture_output=True).returncode == 0,
             lambda: f"{command[0]} to answer:\n{log.read_text()}",
         )
         yield ask
@@ -82,22 +86,54 @@ def dockerd(home: Path) -> AbstractContextManager[Words]:
     )
 
 
-def containerd(home: Path) -> AbstractContextManager[Words]:
-    socket = home / "sock"
-    config = home / "config.toml"
-    config.write_text(
-        f"""
-        version = 2
-        root = "{home}/root"
-        state = "{home}/state"
-        disabled_plugins = ["io.containerd.grpc.v1.cri"]
-        [grpc]
-        address = "{socket}"
-        [ttrpc]
-        address = "{home}/ttrpc"
-        """
+def containerd(version: str) -> Callable[[Path], AbstractContextManager[Words]]:
+    """One whose programs are called with `version` behind their names."""
+
+    def start(home: Path) -> AbstractContextManager[Words]:
+        socket = home / "sock"
+        config = home / "config.toml"
+        config.write_text(
+            f"""
+            version = 2
+            root = "{home}/root"
+            state = "{home}/state"
+            disabled_plugins = ["io.containerd.grpc.v1.cri"]
+            [grpc]
+            address = "{socket}"
+            [ttrpc]
+            address = "{home}/ttrpc"
+            # What follows is for version 2, which would not fetch a blob in parts by itself.
+            [plugins."io.containerd.transfer.v1.local"]
+            concurrent_layer_fetch_buffer = {PART}
+            [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+            platform = "linux/amd64"
+            snapshotter = "native"
+            """
+        )
+        return daemon(
+            [f"containerd{version}", "--config", config],
+            socket,
+            [f"ctr{version}", "--address", socket],
+        )
+
+    return start
+
+
+def containerd_engine(version: str = "", *export: str) -> Engine:
+    return Engine(
+        f"ctr{version}",
+        [f"ctr{version}", f"containerd{version}"],
+        containerd(version),
+        lambda archive, ref: [
+            *("images", "import", "--no-unpack", "--base-name", ref.rpartition(":")[0], archive),
+        ],
+        lambda ref: ["images", "push", "--plain-http", ref],
+        lambda ref: ["images", "pull", "--plain-http", "--snapshotter", "native", ref],
+        lambda ref, new: ["images", "tag", ref, new],
+        lambda ref: ["images", "rm", "--sync", ref],
+        lambda ref, archive: ["images", "export", *export, archive, ref],
+        oci_archive=True,
     )
-    return daemon(["containerd", "--config", config], socket, ["ctr", "--address", socket])
 
 
 ENGINES = [
@@ -134,20 +170,9 @@ ENGINES = [
         lambda ref: ["rmi", ref],
         lambda ref, archive: ["save", "--output", archive, ref],
     ),
-    Engine(
-        "ctr",
-        ["ctr", "containerd"],
-        containerd,
-        lambda archive, ref: [
-            *("images", "import", "--no-unpack", "--base-name", ref.rpartition(":")[0], archive),
-        ],
-        lambda ref: ["images", "push", "--plain-http", ref],
-        lambda ref: ["images", "pull", "--plain-http", "--snapshotter", "native", ref],
-        lambda ref, new: ["images", "tag", ref, new],
-        lambda ref: ["images", "rm", "--sync", ref],
-        lambda ref, archive: ["images", "export", archive, ref],
-        oci_archive=True,
-    ),
+    containerd_engine(),
+    # Otherwise it leaves while the daemon still writes the archive, and cuts it short at times.
+    containerd_engine("-2", "--local"),
 ]
 
 

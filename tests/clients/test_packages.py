@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import random
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.clients.answers import tags
+from tests.clients.answers import manifest, tags
 from tests.servers import Spindle, get
 from tests.tools import require, run
+
+SIGNER = "signer@example.org"
+TAG = "1.2.3_build.4"  # of the chart, whose version has a plus
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def test_helm_pulls_the_chart_it_pushed_though_its_version_has_a_plus(
         *("--version", "1.2.3+build.4", "--destination", tmp_path / "out"),
     )
     assert (tmp_path / "out" / chart.name).read_bytes() == chart.read_bytes()
-    assert tags(server, "helm/chart") == ["1.2.3_build.4"]
+    assert tags(server, "helm/chart") == [TAG]
 
 
 def test_helm_finds_the_newest_chart_in_the_list_of_tags(chart: Path, server: Spindle) -> None:
@@ -51,12 +56,50 @@ def test_helm_finds_the_newest_chart_in_the_list_of_tags(chart: Path, server: Sp
 def test_helm_pushes_a_chart_again_after_it_was_deleted(chart: Path, server: Spindle) -> None:
     address = f"oci://{server.registry}/again"
     run("helm", "push", "--plain-http", chart, address)
-    url = f"http://{server.registry}/v2/again/chart/manifests/1.2.3_build.4"
+    url = f"http://{server.registry}/v2/again/chart/manifests/{TAG}"
     digest = hashlib.sha256(get(url)[1]).hexdigest()
     assert get(f"{url.rpartition('/')[0]}/sha256:{digest}", method="DELETE")[0] == 202
     run("helm", "show", "chart", "--plain-http", f"{address}/chart", ok=False)
     run("helm", "push", "--plain-http", chart, address)
     assert "name: chart" in run("helm", "show", "chart", "--plain-http", f"{address}/chart")
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with what helm signs with, `secret`, and verifies with, `public`."""
+    require("gpg")
+    # Not pytest's directory: gpg's agent listens there, and a socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="spindle-") as path:
+        monkeypatch.setenv("GNUPGHOME", path)
+        gpg = ("gpg", "--batch", "--quiet", "--passphrase", "")
+        run(*gpg, "--quick-generate-key", SIGNER, "rsa2048", "sign", "never")
+        run(*gpg, "--output", f"{path}/secret", "--export-secret-keys", SIGNER)
+        run(*gpg, "--output", f"{path}/public", "--export", SIGNER)
+        run("gpgconf", "--kill", "all")
+        yield Path(path)
+
+
+def test_helm_verifies_a_chart_by_the_provenance_that_was_pushed_with_it(
+    chart: Path, keys: Path, server: Spindle, tmp_path: Path
+) -> None:
+    address = f"oci://{server.registry}/signed"
+    out = tmp_path / "out"
+    out.mkdir()
+    run(
+        *("helm", "package", tmp_path / "chart", "--destination", tmp_path),
+        *("--sign", "--key", SIGNER, "--keyring", keys / "secret"),
+    )
+    run("helm", "push", "--plain-http", chart, address)
+    run(
+        *("helm", "pull", "--plain-http", f"{address}/chart", "--version", "1.2.3+build.4"),
+        *("--verify", "--keyring", keys / "public", "--destination", out),
+    )
+    provenance = f"{chart.name}.prov"
+    assert (out / provenance).read_bytes() == (tmp_path / provenance).read_bytes()
+    assert {layer["mediaType"] for layer in manifest(server, "signed/chart", TAG)["layers"]} == {
+        "application/vnd.cncf.helm.chart.content.v1.tar+gzip",
+        "application/vnd.cncf.helm.chart.provenance.v1.prov",
+    }
 
 
 ORAS_PY = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ class Client:
     """ref, layout that does not exist yet"""
     tags: Callable[[str], Words]
     delete: Callable[[str], Words]
+    """ref, or HOST/REPOSITORY@DIGEST"""
     copy: Callable[[str, str], Words]
     """ref to ref, on the same registry"""
 
@@ -89,7 +91,7 @@ CLIENTS = [
         ],
         lambda ref: [
             *("regctl", "--host", f"reg={ref.partition('/')[0]},tls=disabled"),
-            *("tag", "delete", ref),
+            *("manifest" if "@" in ref else "tag", "delete", ref),
         ],
         lambda source, target: [
             *("regctl", "--host", f"reg={source.partition('/')[0]},tls=disabled"),
@@ -152,6 +154,51 @@ def test_tags_are_listed_and_a_deleted_one_is_gone(
     path = f"http://{server.registry}/v2/tags/{client.program}/manifests"
     assert get(f"{path}/gone")[0] == 404
     assert get(f"{path}/kept")[0] == 200
+
+
+def test_an_image_deleted_by_digest_is_gone_under_all_its_tags(
+    client: Client, server: Spindle, tmp_path: Path
+) -> None:
+    repository = f"{server.registry}/digest/{client.program}"
+    kept, gone = Layout(tmp_path / "kept"), Layout(tmp_path / "gone")
+    kept.tag(kept.image(seed=6), "kept")
+    run(*client.copy_in(kept.directory, "kept", f"{repository}:kept"))
+    gone.tag(gone.image(seed=7), "gone")
+    run(*client.copy_in(gone.directory, "gone", f"{repository}:gone"))
+    run(*client.copy(f"{repository}:gone", f"{repository}:also"))
+    url = f"http://{server.registry}/v2/digest/{client.program}/manifests"
+    # Not the layout's: crane pushes an index around the image.
+    digest = f"sha256:{hashlib.sha256(get(f'{url}/gone')[1]).hexdigest()}"
+
+    run(*client.delete(f"{repository}@{digest}"))
+
+    answers = {name: get(f"{url}/{name}")[0] for name in ("gone", "also", digest, "kept")}
+    assert answers == {"gone": 404, "also": 404, digest: 404, "kept": 200}
+    run(*client.copy_out(f"{repository}:kept", tmp_path / "out"))
+    assert contents(kept.directory).items() <= contents(tmp_path / "out").items()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["oras", "repo", "ls", "--plain-http", "REGISTRY"],
+        ["crane", "catalog", "--insecure", "REGISTRY"],
+        ["regctl", "--host", "reg=REGISTRY,tls=disabled", "repo", "ls", "REGISTRY"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_the_catalog_lists_every_repository(words: list[str], tmp_path: Path) -> None:
+    for program in (words[0], "oras"):
+        require(program)
+    (tmp_path / "file").write_text("anything")
+    names = ["alone", "deep/er/and/deeper", "team/a", "team/b"]
+    with Spindle(tmp_path / "data") as server:
+        assert run(*(word.replace("REGISTRY", server.registry) for word in words)).split() == []
+        for name in names:
+            ref = f"{server.registry}/{name}:v1"
+            run("oras", "push", "--plain-http", ref, "file", cwd=tmp_path)
+        listed = run(*(word.replace("REGISTRY", server.registry) for word in words))
+    assert listed.split() == names
 
 
 def test_a_copy_between_repositories_leaves_both_whole(
