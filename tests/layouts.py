@@ -32,6 +32,10 @@ class Layout:
         (self.directory / "blobs" / "sha256" / encoded).write_bytes(data)
         return {"mediaType": media_type, "digest": f"sha256:{encoded}", "size": len(data)}
 
+    def path(self, digest: str) -> Path:
+        """Where the blob is."""
+        return self.directory / "blobs" / "sha256" / digest.partition(":")[2]
+
     def image(self, *, seed: int, layers: int = 2, size: int = 70_000) -> dict[str, Any]:
         """An image whose layers are gzip of noise; returns the descriptor of its manifest."""
         noise = random.Random(seed)
@@ -57,10 +61,12 @@ class Layout:
 
     def filesystem(self, *, seed: int, layers: int = 2, size: int = 70_000) -> dict[str, Any]:
         """An image that engines can unpack: each layer holds one file of noise."""
-        tars = [
-            _tar(f"srv/{seed}-{at}", random.Random(seed * 100 + at).randbytes(size))
-            for at in range(layers)
-        ]
+        noise = (random.Random(seed * 100 + at).randbytes(size) for at in range(layers))
+        return self.files(*({f"srv/{seed}-{at}": data} for at, data in enumerate(noise)))
+
+    def files(self, *layers: dict[str, bytes]) -> dict[str, Any]:
+        """The same of given files by name, layer by layer."""
+        tars = [_tar(layer) for layer in layers]
         config = {
             "architecture": "amd64",
             "os": "linux",
@@ -124,11 +130,13 @@ def archived_layers(archive: Path) -> list[str]:
     return [f"sha256:{hashlib.sha256(data).hexdigest()}" for data in plain]
 
 
-def _tar(name: str, data: bytes) -> bytes:
-    """One file, as a tar that is the same every time."""
+def _tar(files: dict[str, bytes]) -> bytes:
+    """A tar that is the same every time."""
     kept = io.BytesIO()
     with tarfile.open(fileobj=kept, mode="w") as tar:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(data)
-        tar.addfile(entry, io.BytesIO(data))
-    return kept.getvalue()
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+        end = tar.offset + 2 * tarfile.BLOCKSIZE
+    return kept.getvalue()[:end]  # podman's zstd:chunked stumbles over padding to a whole record

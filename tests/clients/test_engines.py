@@ -204,11 +204,8 @@ def archive_of(engine: Engine, layout: Layout, tag: str, ref: str, into: Path) -
 
 
 def diff_ids(layout: Layout, manifest: str) -> list[str]:
-    blobs = layout.directory / "blobs" / "sha256"
-    config = json.loads((blobs / manifest.partition(":")[2]).read_bytes())["config"]["digest"]
-    found: list[str] = json.loads((blobs / config.partition(":")[2]).read_bytes())["rootfs"][
-        "diff_ids"
-    ]
+    config = json.loads(layout.path(manifest).read_bytes())["config"]
+    found: list[str] = json.loads(layout.path(config["digest"]).read_bytes())["rootfs"]["diff_ids"]
     return found
 
 

@@ -25,7 +25,8 @@ MIDDLE = 1_500_000
 MIDDLE_OF_A_FILE = 40_000  # of the 70,000 bytes that a layer of `Layout.filesystem` has
 
 RETRY_UPLOADS = {"crane", "regctl", "docker"}
-RESUME_DOWNLOADS = {"docker", "ctr"}
+RESUME_DOWNLOADS = {"docker"}
+"""However the connection ends. containerd does too, unless the end takes with it what it read."""
 
 
 @pytest.fixture(params=CLIENTS, ids=lambda client: client.program)
@@ -133,8 +134,9 @@ def test_an_engine_gets_over_a_pull_that_broke_off(
         command(engine.save(ref, tmp_path / "saved.tar"))
         resumed = [asked for asked in proxy.said("GET", layer) if _goes_on(asked)]
     assert archived_layers(tmp_path / "saved.tar") == expected
+    assert {asked.status for asked in resumed} <= {206}
     if engine.program in RESUME_DOWNLOADS:
-        assert [asked.status for asked in resumed] == [206]
+        assert len(resumed) == 1
 
 
 def _goes_on(asked: Exchange) -> bool:
