@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from registry.settings import CollectSettings
+from registry.settings import NEVER, CollectSettings
 from storage.collect import Collected, Collector
 from storage.errors import StorageError
 from storage.repository import Store
@@ -18,10 +18,9 @@ STRAYS: Final = 24 * 3600.0  # seconds between two readings of all names in the 
 
 
 def collector(store: Store, settings: CollectSettings) -> Collector:
-    untagged = None if settings.untagged == float("inf") else float(settings.untagged)
     return Collector(
         store,
-        untagged=lambda _: untagged,
+        untagged=None if settings.untagged == NEVER else lambda _: settings.untagged,
         quarantine=settings.quarantine,
         upload_age=settings.upload_age,
     )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from registry.settings import ENVIRONMENT_PREFIX, SETTINGS, Config, Count, Seconds
+from registry.settings import ENVIRONMENT_PREFIX, NEVER, SETTINGS, Config, Count, Seconds
 
 NOT_SETTINGS = frozenset({"SPINDLE_CONFIG", "SPINDLE_SERVER"})  # read by the command line
 
@@ -61,7 +61,7 @@ def as_toml(config: Config) -> str:
         if head != section:
             lines += ["", f"[{head}]"]
             section = head
-        plain = isinstance(value, bool | Count | Seconds) and str(value) != "never"
+        plain = isinstance(value, bool | Count | Seconds) and value != NEVER
         shown = str(value).lower() if plain else _quoted(str(value))
         lines.append(f"{key} = {shown}  # {setting.help}")
     return "\n".join(lines) + "\n"

@@ -127,19 +127,14 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
             listeners.append((Listener(applications.gateway, date_header=False), sockets.gateway))
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
-            deploying = (
-                tasks.create_task(applications.deployer.run())
-                if applications and config.deploy.enabled
-                else None
-            )
-            collecting = (
-                tasks.create_task(keep_collecting(records.store, config.collect))
-                if applications and config.collect.enabled
-                else None
-            )
+            behind: list[asyncio.Task[None]] = []
+            if applications and config.deploy.enabled:
+                behind.append(tasks.create_task(applications.deployer.run()))
+            if applications and config.collect.enabled:
+                collecting = keep_collecting(records.store, config.collect)
+                behind.append(tasks.create_task(collecting))
             stopping = tasks.create_task(stop.wait())
             # What ends by itself has failed; then the process ends with it.
-            behind = [task for task in (deploying, collecting) if task]
             vital = [stopping, *serving, *behind]
             await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
             log.info("stopping")

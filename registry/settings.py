@@ -81,10 +81,13 @@ class Age(Seconds):
 
     @classmethod
     def parse(cls, text: str) -> Age:
-        return cls("inf") if text.strip() == "never" else cls(super().parse(text))
+        return NEVER if text.strip() == "never" else cls(super().parse(text))
 
     def __str__(self) -> str:
-        return "never" if self == float("inf") else super().__str__()
+        return "never" if self == NEVER else super().__str__()
+
+
+NEVER = Age("inf")
 
 
 class Count(int):
@@ -171,7 +174,7 @@ class CollectSettings:
         Seconds(3600), "the bytes stay of a blob that no repository has any more"
     )
     untagged: Age = _setting(
-        Age("inf"), "until a manifest goes that no tag, index or subject keeps; never keeps all"
+        NEVER, "until a manifest goes that no tag, index or subject keeps; never keeps all"
     )
     upload_age: Seconds = _setting(
         Seconds(24 * 3600), "an upload stays to which nothing more is sent"

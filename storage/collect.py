@@ -55,14 +55,14 @@ class Collector:
     """Collects the garbage of one store; several, in any process, do no harm to each other.
 
     `untagged` tells how many seconds a manifest that nothing keeps stays in a repository; None:
-    for ever. Times are seconds.
+    for ever. Without it all stay, and none is looked at. Times are seconds.
     """
 
     def __init__(
         self,
         store: Store,
         *,
-        untagged: Callable[[RepositoryName], float | None] = lambda _: None,
+        untagged: Callable[[RepositoryName], float | None] | None = None,
         quarantine: float = QUARANTINE,
         upload_age: float = UPLOAD_AGE,
     ) -> None:
@@ -76,8 +76,8 @@ class Collector:
         """Everything that is due now."""
         done = Collected()
         now = self._store.now()
-        await self._manifests(done, now)
-        await self._links(done, now)
+        await self._each(references.MANIFEST, now, done.manifests, statements.delete_manifest)
+        await self._each(references.BLOB, now, done.links, statements.unlink)
         await self._bytes(done, now)
         done.uploads = await self._store.blobs.expire_uploads(now - self._upload_age)
         return done
@@ -95,11 +95,7 @@ class Collector:
                 for row, name in self._due(c, kind, now):
                     if references.loose(c, *row, kind, self._before(kind, name, now)):
                         found.append((name, Digest.parse(row[1])))
-            for digest, size in c.all(
-                "SELECT digest, size FROM trash WHERE since < ? ORDER BY since",
-                now - self._quarantine,
-            ):
-                due.blobs.append((Digest.parse(text(digest)), whole(size)))
+            due.blobs += _trash(c, now - self._quarantine)
 
         await self._database.scan(look)
         return due
@@ -126,13 +122,15 @@ class Collector:
         """Leases that began before this are over. Never, where such things are kept."""
         if kind == references.BLOB:
             return now - self._store.grace
-        kept = self._untagged(name)
+        kept = self._untagged(name) if self._untagged else None
         return float("-inf") if kept is None else now - max(kept, self._store.grace)
 
     def _due(
         self, c: Connection, kind: str, now: float
     ) -> Iterator[tuple[tuple[int, str], RepositoryName]]:
         """What has a lease that is over: (repository, digest), and the repository's name."""
+        if kind == references.MANIFEST and self._untagged is None:
+            return
         names: dict[int, RepositoryName] = {}
         after = _BEGIN
         while page := references.expired(c, kind, now - self._store.grace, after, PAGE):
@@ -143,12 +141,6 @@ class Collector:
                     names[id] = statements.name(c, id)
                 if float(since or 0) < self._before(kind, names[id], now):
                     yield (id, text(digest)), names[id]
-
-    async def _manifests(self, done: Collected, now: float) -> None:
-        await self._each(references.MANIFEST, now, done.manifests, statements.delete_manifest)
-
-    async def _links(self, done: Collected, now: float) -> None:
-        await self._each(references.BLOB, now, done.links, statements.unlink)
 
     async def _each(
         self,
@@ -175,22 +167,16 @@ class Collector:
             done += await self._database.write(change)
 
     async def _bytes(self, done: Collected, now: float) -> None:
-        due = await self._database.scan(
-            lambda c: c.all(
-                "SELECT digest, size FROM trash WHERE since < ? ORDER BY since",
-                now - self._quarantine,
-            )
-        )
-        for page in _pages(due):
+        before = now - self._quarantine
+        for page in _pages(await self._database.scan(lambda c: _trash(c, before))):
             settled = []
-            for encoded, size in page:
-                digest = Digest.parse(text(encoded))
+            for digest, size in page:
                 needed = _Needed(self._database.read, digest)
                 if await self._store.blobs.discard(digest, needed):
                     settled.append(digest)
                     if not needed.answer:
-                        done.blobs.append((digest, whole(size)))
-            await self._database.write(partial(_settle, settled, now - self._quarantine))
+                        done.blobs.append((digest, size))
+            await self._database.write(partial(_settle, settled, before))
 
 
 class _Needed:
@@ -211,6 +197,12 @@ class _Needed:
         )
         self.answer = found is not None
         return self.answer
+
+
+def _trash(c: Connection, before: float) -> list[tuple[Digest, int]]:
+    """What has been in quarantine since before then, with sizes in bytes."""
+    rows = c.all("SELECT digest, size FROM trash WHERE since < ? ORDER BY since", before)
+    return [(Digest.parse(text(digest)), whole(size)) for digest, size in rows]
 
 
 def _known(digest: Digest, c: Connection) -> bool:

@@ -173,7 +173,7 @@ class Repository:
 
         Whoever is told so may rely on it: a blob that nothing refers to is kept for a while.
         """
-        row = await self._database.read(lambda c: statements.linked(c, self.name, digest))
+        row = await self._linked(digest)
         if row is None or await self._gone(references.BLOB, digest, row[1]):
             return None
         return whole(row[0])
@@ -207,9 +207,10 @@ class Repository:
         Raises BlobUnknown or RepositoryUnknown, and Damaged when its bytes are not there or have
         another size.
         """
-        size = await self._linked(digest)
-        if size is None:
+        row = await self._linked(digest)
+        if row is None:
             raise await self._unknown(BlobUnknown, f"no blob {digest}")
+        size = whole(row[0])
         try:
             blob = await self._blobs.open(digest)
         except BlobUnknown:
@@ -222,9 +223,8 @@ class Repository:
             raise Damaged(f"blob {digest} has {found} bytes and should have {size}; push it again")
         return blob
 
-    async def _linked(self, digest: Digest) -> int | None:
-        row = await self._database.read(lambda c: statements.linked(c, self.name, digest))
-        return None if row is None else whole(row[0])
+    async def _linked(self, digest: Digest) -> Row | None:
+        return await self._database.read(lambda c: statements.linked(c, self.name, digest))
 
     async def delete_blob(self, digest: Digest) -> None:
         """Take the blob out of this repository. Raises BlobUnknown or RepositoryUnknown."""
@@ -333,8 +333,10 @@ class Repository:
                 manifest.body,
             )
             references.refer(c, repository, manifest)
-            references.lease_manifest(c, repository, manifest.digest.text, now)
-            statements.move_tags(c, repository, dict.fromkeys(tags, manifest.digest), now)
+            if tags:
+                statements.move_tags(c, repository, tags, manifest.digest, now)
+            else:
+                references.lease_manifest(c, repository, manifest.digest.text, now)
 
         await self._database.write(change)
 

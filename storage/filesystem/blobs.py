@@ -43,7 +43,6 @@ THREADS: Final = 4  # more would only queue at the disk
 HASH_HERE: Final = 64 << 10  # bytes; hashing as many takes 40 us, less than a hop
 RUNNING_HASHES: Final = 4096  # each some 500 bytes
 
-_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO must not hold us up
 # What preadv says when the bytes are not cached, or the file system cannot tell.
 _ASK_THE_DISK: Final = frozenset({errno.EAGAIN, errno.EOPNOTSUPP})
@@ -88,15 +87,13 @@ class FilesystemBlobs:
         await self._threads.run(lambda: _unlink(self._layout.blob(digest)))
 
     async def discard(self, digest: Digest, needed: Callable[[], Awaitable[bool]]) -> bool:
-        directory = os.open(self._layout.blob_directory(digest), _DIRECTORY)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with durable.opened(self._layout.blob_directory(digest)) as directory:
+            try:
+                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
             if not await needed():
                 await self.remove(digest)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(directory)
         return True
 
     @property
@@ -305,7 +302,7 @@ class FilesystemUpload:
                 raise
             os.fchmod(file, 0o400)  # never written again
             # Shared among those who commit; the collector must have it alone to remove a blob.
-            self._directory = os.open(layout.blob_directory(digest), _DIRECTORY)
+            self._directory = durable.open_directory(layout.blob_directory(digest))
             self._store._committing.add(self._directory)
             fcntl.flock(self._directory, fcntl.LOCK_SH)
             try:

@@ -23,10 +23,15 @@ def sync_directory(path: str) -> None:
         os.fsync(directory)
 
 
+def open_directory(path: str) -> int:
+    """One that is no link; the caller closes it."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
 @contextmanager
 def opened(path: str) -> Iterator[int]:
     """A directory, for `publish`."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    directory = open_directory(path)
     try:
         yield directory
     finally:

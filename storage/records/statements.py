@@ -6,7 +6,7 @@ transaction that it is a part of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from storage.digest import Digest
 from storage.errors import ManifestInvalid, RepositoryUnknown
@@ -57,10 +57,11 @@ def link(c: Connection, repository: int, digest: Digest, size: int, now: float) 
     references.lease_blob(c, repository, digest.text, now)
 
 
-def move_tags(c: Connection, repository: int, moves: Mapping[Tag, Digest], now: float) -> None:
-    for generation, (tag, digest) in enumerate(
-        moves.items(), record_moves(c, repository, moves, now)
-    ):
+def move_tags(
+    c: Connection, repository: int, tags: Sequence[Tag], digest: Digest, now: float
+) -> None:
+    moves = dict.fromkeys(tags, digest)
+    for generation, tag in enumerate(moves, record_moves(c, repository, moves, now)):
         left = c.one(
             "SELECT digest FROM tags WHERE repository = ? AND name = ?", repository, tag.text
         )
@@ -75,7 +76,7 @@ def move_tags(c: Connection, repository: int, moves: Mapping[Tag, Digest], now: 
         )
         if left is not None and left[0] != digest.text:
             references.lease_manifest(c, repository, text(left[0]), now)
-        references.unlease_manifest(c, repository, digest)
+    references.unlease_manifest(c, repository, digest)
 
 
 def delete_manifest(c: Connection, repository: int, digest: Digest, now: float) -> bool:

@@ -19,7 +19,7 @@ import pytest
 
 from tests.clients.answers import layers, manifest
 from tests.clients.test_engines import daemon
-from tests.clients.test_round_trips import CLIENTS, Client
+from tests.clients.test_round_trips import Client
 from tests.layouts import OCI_IMAGE, OCI_INDEX, OCI_LAYER, Layout, contents
 from tests.servers import SPINDLE, Spindle, get, wait_for
 from tests.tools import require, run
@@ -88,13 +88,6 @@ def source(tmp_path: Path) -> Path:
     for name in ("one", "two"):
         (source / name).write_bytes(noise.randbytes(70_000))
     return source
-
-
-@pytest.fixture(params=CLIENTS, ids=lambda client: client.program)
-def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.param
-    require(found.program)
-    return found
 
 
 def reachable(server: Spindle, repository: str, reference: str) -> dict[str, bytes]:

@@ -11,8 +11,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from tests.clients.answers import layers
 from tests.layouts import Layout, archived_layers
 from tests.servers import PATIENCE, Spindle, wait_for
@@ -174,14 +172,6 @@ ENGINES = [
     # Otherwise it leaves while the daemon still writes the archive, and cuts it short at times.
     containerd_engine("-2", "--local"),
 ]
-
-
-@pytest.fixture(params=ENGINES, ids=lambda engine: engine.program)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.param
-    for program in (*found.needs, "skopeo"):
-        require(program)
-    return found
 
 
 @contextmanager

@@ -7,21 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.clients.proxy import Proxy
-from tests.clients.test_engines import ENGINES, archive_of, started
+from tests.clients.test_engines import ENGINES, Engine, archive_of, started
 from tests.clients.test_round_trips import CLIENTS, Client
 from tests.layouts import Layout, contents
 from tests.servers import Spindle
-from tests.tools import require, run
+from tests.tools import run
 
 MOUNT = {"crane", "regctl", "oras"}
-"""skopeo copies the bytes instead."""
-
-
-@pytest.fixture(params=CLIENTS, ids=lambda client: client.program)
-def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.param
-    require(found.program)
-    return found
+"""skopeo mounts from a host and port where it has seen a blob before, which this one is not."""
 
 
 def test_a_copy_to_another_repository_is_mounted(
@@ -43,23 +36,25 @@ def test_a_copy_to_another_repository_is_mounted(
     assert contents(layout.directory).items() <= contents(tmp_path / "out").items()
 
 
-@pytest.mark.parametrize("program", ["docker", "podman", "ctr"])
+@pytest.mark.parametrize(
+    "engine",
+    [engine for engine in ENGINES if engine.program in ("docker", "podman", "ctr")],
+    ids=lambda engine: engine.program,
+    indirect=True,
+)
 def test_an_engine_mounts_what_it_pulled_from_another_repository(
-    program: str, server: Spindle, tmp_path: Path
+    engine: Engine, server: Spindle, tmp_path: Path
 ) -> None:
-    [engine] = [engine for engine in ENGINES if engine.program == program]
-    for needed in (*engine.needs, "skopeo"):
-        require(needed)
     layout = Layout(tmp_path / "in")
     layout.tag(layout.filesystem(seed=3200 + ENGINES.index(engine)), "v1")
     with started(engine) as command, Proxy(server.registry) as proxy:
-        first = f"{proxy.registry}/mounted/first/{program}:v1"
-        second = f"{proxy.registry}/mounted/second/{program}:v1"
+        first = f"{proxy.registry}/mounted/first/{engine.program}:v1"
+        second = f"{proxy.registry}/mounted/second/{engine.program}:v1"
         command(engine.load(archive_of(engine, layout, "v1", first, tmp_path), first))
         command(engine.push(first))
         command(engine.remove(first))
         command(engine.pull(first))
         command(engine.retag(first, second))
         command(engine.push(second))
-        mounts = proxy.said("POST", rf"/mounted/second/{program}/.*[?&]mount=")
+        mounts = proxy.said("POST", rf"/mounted/second/{engine.program}/.*[?&]mount=")
     assert [asked.status for asked in mounts if "from=" in asked.target][:2] == [201, 201]

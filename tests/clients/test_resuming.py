@@ -17,7 +17,7 @@ from tests.clients.test_engines import ENGINES, Engine, archive_of, diff_ids, st
 from tests.clients.test_round_trips import CLIENTS, Client
 from tests.layouts import Layout, archived_layers, contents
 from tests.servers import Spindle, get
-from tests.tools import require, run
+from tests.tools import run
 
 # Blobs of each client's own: one that is there already would be mounted, and nothing sent.
 SIZE = 3_000_000
@@ -27,21 +27,6 @@ MIDDLE_OF_A_FILE = 40_000  # of the 70,000 bytes that a layer of `Layout.filesys
 RETRY_UPLOADS = {"crane", "regctl", "docker"}
 RESUME_DOWNLOADS = {"docker"}
 """However the connection ends. containerd does too, unless the end takes with it what it read."""
-
-
-@pytest.fixture(params=CLIENTS, ids=lambda client: client.program)
-def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.param
-    require(found.program)
-    return found
-
-
-@pytest.fixture(params=ENGINES, ids=lambda engine: engine.program)
-def engine(request: pytest.FixtureRequest) -> Engine:
-    found: Engine = request.param
-    for program in (*found.needs, "skopeo"):
-        require(program)
-    return found
 
 
 def attempts(*command: str | Path) -> int:

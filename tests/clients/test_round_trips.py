@@ -101,13 +101,6 @@ CLIENTS = [
 ]
 
 
-@pytest.fixture(params=CLIENTS, ids=lambda client: client.program)
-def client(request: pytest.FixtureRequest) -> Client:
-    found: Client = request.param
-    require(found.program)
-    return found
-
-
 def test_what_was_copied_in_comes_out_byte_for_byte(
     client: Client, server: Spindle, tmp_path: Path
 ) -> None:

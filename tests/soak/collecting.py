@@ -90,7 +90,7 @@ class Pusher(threading.Thread):
                 self.kept.append(image)
                 while len(self.kept) > 3:
                     self._remove(self.kept.pop(self._random.randrange(len(self.kept))))
-        except Exception as error:
+        except Exception as error:  # a thread's own would be lost
             self._tally.complain(f"{self.name}: {error!r}")
         finally:
             self._connection.close()
@@ -207,7 +207,7 @@ def soak(data: Path, *, seconds: float, seed: int = 0, workers: int = 1) -> Outc
         needed = {SHA256.digest(blobs[n]).encoded for image in images for n in image.blobs}
         end = time.monotonic() + 10 * GRACE
         while (there := _on_disk(data)) != needed and time.monotonic() < end:
-            time.sleep(0.1)
+            time.sleep(0.1)  # for the collector
         last = Pusher(PUSHERS, seed, server.registry, blobs, tally, 0)
         for image in images:
             last._pull(image)

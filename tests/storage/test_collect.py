@@ -17,6 +17,7 @@ from storage.filesystem.layout import Layout
 from storage.manifest import Manifest
 from storage.names import RepositoryName, Tag
 from storage.records import schema
+from storage.records.database import Connection
 from storage.records.sqlite import SQLite
 from storage.repository import Repository, Store
 from storage.uploads import UploadSession
@@ -434,13 +435,13 @@ async def test_a_great_deal_of_garbage_goes_at_once(
 ) -> None:
     """More than a page, all of the same age."""
 
-    def fill(c: object) -> None:
+    def fill(c: Connection) -> None:
         for number in range(450):
             digest = SHA256.digest(b"%d" % number).text
-            c.execute(  # type: ignore[attr-defined]
+            c.execute(
                 "INSERT INTO links (repository, digest, size, created) VALUES (1, ?, 1, 0)", digest
             )
-            c.execute(  # type: ignore[attr-defined]
+            c.execute(
                 "INSERT INTO leases (repository, digest, kind, since) VALUES (1, ?, 'blob', ?)",
                 *(digest, clock.now),
             )
@@ -488,8 +489,8 @@ async def test_what_was_kept_before_there_was_a_collector_is_read(
     blobs = FilesystemBlobs(layout)
     name = RepositoryName.parse("acme/shop")
 
-    def fill(c: object) -> None:
-        execute = c.execute  # type: ignore[attr-defined]
+    def fill(c: Connection) -> None:
+        execute = c.execute
         execute("INSERT INTO repositories (name) VALUES (?)", name.text)
         for digest in (DIGEST, SHA256.digest(b"loose")):
             execute("INSERT INTO links VALUES (1, ?, 10, 0)", digest.text)
