@@ -12,7 +12,7 @@ import structlog
 from registry.settings import NEVER, CollectSettings
 from storage.collect import Collected, Collector
 from storage.errors import StorageError
-from storage.repository import Store
+from storage.store import Store
 
 STRAYS: Final = 24 * 3600.0  # seconds between two readings of all names in the store
 

@@ -24,7 +24,8 @@ from registry.errors import (
     QueryInvalid,
 )
 from storage.names import RepositoryName
-from storage.repository import Repository, Store
+from storage.repository import Repository
+from storage.store import Store
 
 ALWAYS: Final[tuple[Header, ...]] = (
     (b"docker-distribution-api-version", b"registry/2.0"),

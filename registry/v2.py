@@ -14,7 +14,7 @@ from registry import blobs, catalog, extensions, manifests, referrers, tags, upl
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
 from registry.exchange import JSON, Exchange, Registry
 from registry.permissions import Need
-from storage.repository import Store
+from storage.store import Store
 
 log = structlog.get_logger(__name__)
 

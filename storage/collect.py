@@ -20,7 +20,7 @@ from storage.names import RepositoryName
 from storage.records import references, statements
 from storage.records.database import Connection, Row
 from storage.records.statements import text, whole
-from storage.repository import Store
+from storage.store import Store
 
 T = TypeVar("T")
 

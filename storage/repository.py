@@ -1,4 +1,4 @@
-"""Store and Repository: links, mounts, manifests, tags, referrers. All meaning, once.
+"""Repository: links, mounts, manifests, tags, referrers. All meaning, once.
 
 A repository sees a blob or manifest only through rows of its own. The order of writes is always:
 bytes durable, one transaction, return; of deletes: one transaction, return, and the bytes are
@@ -8,14 +8,12 @@ collected later. So a crash leaves at worst bytes to which no row leads.
 from __future__ import annotations
 
 import json
-import secrets
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from storage.blobs import Blob, BlobStore
+from storage.blobs import Blob
 from storage.digest import SHA256, Algorithm, Digest
 from storage.errors import (
     BlobUnknown,
@@ -28,14 +26,14 @@ from storage.errors import (
 from storage.manifest import Manifest
 from storage.names import RepositoryName, Tag
 from storage.records import references, statements
-from storage.records.database import Connection, Database, Row, Value
-from storage.records.schema import STEPS
+from storage.records.database import Connection, Row, Value
 from storage.records.statements import text, whole
 from storage.uploads import UploadSession, upload_key
 
-GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
+if TYPE_CHECKING:
+    from storage.store import Store
 
-__all__ = ["Move", "Referrer", "Repository", "Store", "StoredManifest", "UploadSession"]
+__all__ = ["Referrer", "Repository", "StoredManifest", "UploadSession"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,105 +57,10 @@ class Referrer:
     annotations: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A tag was pointed at a digest, possibly the one it had; `digest` None: it was deleted.
-
-    `at` is in seconds since 1970, for people; order is by `generation`.
-    """
-
-    generation: int
-    repository: RepositoryName
-    tag: Tag
-    digest: Digest | None
-    at: float
-
-
-class Store:
-    """Everything that is kept. Made by `open`; closes the database and the blob store it is given.
-
-    `now` is the clock, in seconds since 1970. What a client was told is there stays for at least
-    three quarters of `grace` seconds, even if nothing refers to it.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        blobs: BlobStore,
-        *,
-        now: Callable[[], float] = time.time,
-        grace: float = GRACE,
-    ) -> None:
-        self.database = database
-        self.blobs = blobs
-        self.now = now
-        self.grace = grace
-
-    @staticmethod
-    async def open(
-        database: Database,
-        blobs: BlobStore,
-        *,
-        now: Callable[[], float] = time.time,
-        grace: float = GRACE,
-    ) -> Store:
-        """A store whose tables are up to date. Raises LayoutUnknown."""
-        await database.migrate("storage", STEPS)
-        return Store(database, blobs, now=now, grace=grace)
-
-    def repository(self, name: RepositoryName) -> Repository:
-        return Repository(name, self)
-
-    async def repositories(self, *, after: str | None, limit: int) -> list[RepositoryName]:
-        """Those that hold something, in byte order, strictly after a name that need not exist."""
-        rows = await self.database.read(
-            lambda c: c.all(
-                "SELECT name FROM repositories WHERE name > ? AND ("
-                " EXISTS (SELECT 1 FROM links WHERE repository = id)"
-                " OR EXISTS (SELECT 1 FROM manifests WHERE repository = id))"
-                " ORDER BY name LIMIT ?",
-                after or "",
-                limit,
-            )
-        )
-        return [RepositoryName.parse(text(name)) for (name,) in rows]
-
-    async def moves(self, *, after: int, limit: int) -> list[Move]:
-        """Moves of tags with a generation above `after`, in order."""
-        rows = await self.database.read(
-            lambda c: c.all(
-                "SELECT generation, name, tag, digest, at FROM tag_moves"
-                " JOIN repositories ON id = repository"
-                " WHERE generation > ? ORDER BY generation LIMIT ?",
-                after,
-                limit,
-            )
-        )
-        return [
-            Move(
-                whole(generation),
-                RepositoryName.parse(text(name)),
-                Tag.parse(text(tag)),
-                None if digest is None else Digest.parse(text(digest)),
-                float(at or 0),
-            )
-            for generation, name, tag, digest, at in rows
-        ]
-
-    async def newest_move(self) -> int:
-        """The generation of the newest move; 0 before the first."""
-        row = await self.database.read(lambda c: c.one("SELECT generation FROM tag_clock"))
-        return whole(row[0]) if row else 0
-
-    async def close(self) -> None:
-        await self.blobs.close()
-        await self.database.close()
-
-
 class Repository:
     """One repository. Making one costs nothing; it exists once something was pushed to it."""
 
-    __slots__ = ("_blobs", "_database", "_grace", "_now", "name")
+    __slots__ = ("_blobs", "_database", "_grace", "_now", "_token", "name")
 
     def __init__(self, name: RepositoryName, store: Store) -> None:
         self.name = name
@@ -165,6 +68,7 @@ class Repository:
         self._blobs = store.blobs
         self._now = store.now
         self._grace = store.grace
+        self._token = store.token
 
     # Blobs
 
@@ -267,7 +171,7 @@ class Repository:
 
         The repository does not exist by this alone: nothing has been pushed yet.
         """
-        id = secrets.token_urlsafe(16)
+        id = self._token()
         key = upload_key(self.name, "", id)
         upload = await self._blobs.start_upload(key, algorithm)
         await upload.close()

@@ -21,7 +21,7 @@ from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.records.sqlite import SQLite
-from storage.repository import Store
+from storage.store import Store
 
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -10,7 +10,7 @@ from registry.deploy.journal import Journal
 from registry.deploy.refusal import NotRunnable
 from registry.deploy.spin import recognise
 from storage.errors import StorageError
-from storage.repository import Move, Store
+from storage.store import Move, Store
 
 BATCH = 100  # moves
 ATTEMPTS = 5  # at a move that fails in a way nobody foresaw

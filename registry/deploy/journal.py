@@ -27,7 +27,7 @@ from registry.deploy.tables import (
 )
 from storage.names import RepositoryName
 from storage.records.database import Connection, Database
-from storage.repository import Move
+from storage.store import Move
 
 _OVER = ", ".join(f"'{phase.value}'" for phase in Phase if phase.final)
 

@@ -13,7 +13,7 @@ from registry.deploy.tables import SELECT_APP, SELECT_REVISION, app_of, revision
 from storage.digest import Digest
 from storage.names import RepositoryName, Tag
 from storage.records.database import Connection
-from storage.repository import Move
+from storage.store import Move
 
 EVENTS_KEPT = 1000  # of an app; older ones are dropped
 REVISIONS_KEPT = 200  # of an app; older ones that are over are dropped

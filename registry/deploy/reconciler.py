@@ -23,7 +23,7 @@ from registry.deploy.runtimes import Limits, Runtime
 from registry.deploy.site import Site
 from registry.deploy.staging import Staging
 from registry.deploy.steward import Steward
-from storage.repository import Store
+from storage.store import Store
 from storage.threads import Threads
 
 POLL = 0.2  # seconds between two looks; a look is two reads of some microseconds each

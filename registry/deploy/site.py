@@ -16,7 +16,7 @@ from registry.deploy.locked import values
 from registry.deploy.routes import Routes
 from registry.deploy.runtimes import Instance, Limits, Runtime, StartFailed, Workload
 from registry.deploy.staging import Staging
-from storage.repository import Store
+from storage.store import Store
 
 PREPARE_TIMEOUT = 600.0  # seconds; compiling 40 MB takes about 5 on two cores
 TURN = 5.0  # seconds; an app that starts as most do needs about one

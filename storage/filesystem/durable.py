@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+from storage.filesystem import calls
 
 
 def sync_file(file: int) -> None:
     """The bytes and the length of an open file survive. Times may not: fdatasync leaves them."""
-    os.fdatasync(file)
+    calls.fdatasync(file)
 
 
 def sync_directory(path: str) -> None:
     """The names in a directory survive, and those that are gone stay gone."""
     with opened(path) as directory:
-        os.fsync(directory)
+        calls.fsync(directory)
 
 
 def open_directory(path: str) -> int:
     """One that is no link; the caller closes it."""
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    return calls.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 
 @contextmanager
@@ -35,25 +37,31 @@ def opened(path: str) -> Iterator[int]:
     try:
         yield directory
     finally:
-        os.close(directory)
+        calls.close(directory)
 
 
 def publish(source: str, target: str, directory: int) -> None:
     """Give a synced file its name in an open directory, in place of any file that had it."""
-    os.rename(source, target)
-    os.fsync(directory)  # rename alone is not durable: the entry lives in the directory
+    calls.rename(source, target)
+    calls.fsync(directory)  # rename alone is not durable: the entry lives in the directory
 
 
 def write_file(target: str, directory: str, data: bytes) -> None:
     """A small file that is either wholly there or not at all. One writer at a time."""
     draft = target + ".new"
-    file = os.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+    file = calls.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
     try:
         view = memoryview(data)
         while view:
-            view = view[os.write(file, view) :]
+            view = view[calls.write(file, view) :]
         sync_file(file)
     finally:
-        os.close(file)
+        calls.close(file)
     with opened(directory) as opened_directory:
         publish(draft, target, opened_directory)
+
+
+def unlink(path: str) -> None:
+    """Take a name away, if it is there. Not durable: what comes back is taken away again."""
+    with suppress(FileNotFoundError):
+        calls.unlink(path)

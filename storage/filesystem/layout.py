@@ -20,13 +20,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from storage.digest import ALGORITHMS, Digest
 from storage.errors import LayoutRefused, LayoutUnknown
-from storage.filesystem import durable
+from storage.filesystem import calls, durable
 
 VERSION: Final = 1
 _MARKER: Final = "layout.json"
@@ -63,10 +63,10 @@ class Layout:
         _make_root(layout.root)
         with _opening(layout.root) as directory:
             marked = _read_marker(layout.root)
-            _check_root(layout.root, os.fstat(directory), fresh=not marked)
+            _check_root(layout.root, calls.fstat(directory), fresh=not marked)
             _make_rooms(layout.root, fresh=not marked)
             if not marked:
-                os.fchmod(directory, 0o700)
+                calls.fchmod(directory, 0o700)
                 durable.write_file(
                     str(layout.root / _MARKER),
                     str(layout.root),
@@ -107,7 +107,8 @@ def _make_root(root: Path) -> None:
     missing = [root, *root.parents]
     missing = missing[: next(at for at, path in enumerate(missing) if os.path.lexists(path))]
     for path in reversed(missing):
-        path.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            calls.mkdir(str(path), 0o700)
         durable.sync_directory(str(path.parent.resolve()))
 
 
@@ -115,17 +116,17 @@ def _make_root(root: Path) -> None:
 def _opening(root: Path) -> Iterator[int]:
     """The root, held so that two processes that start together make it once."""
     try:
-        directory = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        directory = calls.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError as error:
         raise LayoutRefused(
             f"the data directory {root} cannot be used ({error.strerror}); name the directory"
             " itself, not a link to it or a file"
         ) from None
     try:
-        fcntl.flock(directory, fcntl.LOCK_EX)
+        calls.flock(directory, fcntl.LOCK_EX)
         yield directory
     finally:
-        os.close(directory)
+        calls.close(directory)
 
 
 def _check_root(root: Path, found: os.stat_result, *, fresh: bool) -> None:
@@ -142,7 +143,7 @@ def _check_root(root: Path, found: os.stat_result, *, fresh: bool) -> None:
             " have made sure that nobody put anything there"
         )
     if fresh:
-        strangers = sorted(set(os.listdir(root)) - _EXPECTED)
+        strangers = sorted(set(calls.listdir(root)) - _EXPECTED)
         if strangers:
             raise LayoutRefused(
                 f"{root} holds {strangers[0]!r} and is no data directory of Spindle; name an empty"
@@ -179,7 +180,7 @@ def _make_rooms(root: Path, *, fresh: bool) -> None:
 
 def _make(parent: Path, names: tuple[str, ...], *, fresh: bool) -> None:
     """Directories in `parent`, durable on return."""
-    with os.scandir(parent) as entries:
+    with calls.scandir(parent) as entries:
         found = {
             entry.name: entry.is_dir(follow_symlinks=False)
             for entry in entries
@@ -193,7 +194,7 @@ def _make(parent: Path, names: tuple[str, ...], *, fresh: bool) -> None:
             )
     for name in names:
         if name not in found:
-            (parent / name).mkdir(mode=0o700)
+            calls.mkdir(str(parent / name), 0o700)
     # A crash may have cut short a process that had made them all but synced none.
     if fresh or len(found) < len(names):
         durable.sync_directory(str(parent))

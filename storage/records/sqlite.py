@@ -22,6 +22,9 @@ from storage.threads import Threads
 
 T = TypeVar("T")
 
+# The seam of the database: a test puts connections here that fail or die at the n-th statement.
+connect: Callable[..., sqlite3.Connection] = sqlite3.connect
+
 BUSY: Final = 10.0  # seconds to wait for the writer of another process
 
 # The words of schemas in which SQLite and PostgreSQL differ; see Database.migrate.
@@ -133,7 +136,7 @@ class _Statements:
 
 
 def _connect(path: Path, pragmas: Sequence[str]) -> sqlite3.Connection:
-    connection = sqlite3.connect(
+    connection = connect(
         path,
         timeout=BUSY,
         isolation_level=None,  # BEGIN and COMMIT are ours; nothing is begun behind our back

@@ -118,7 +118,7 @@ BREAKS: Final = (
     ),
     Break(
         "bytes are kept under a digest that is not theirs",
-        "storage/filesystem/blobs.py",
+        "storage/filesystem/uploads.py",
         "if actual != digest:",
         "if False:",
         "tests/conformance/test_pushing_blobs.py::test_a_mismatch_leaves_no_blob_under_either_name",
@@ -248,13 +248,13 @@ BREAKS: Final = (
     Break(
         "a blob's name is not synced",
         "storage/filesystem/durable.py",
-        "    os.fsync(directory)  # rename alone",
+        "    calls.fsync(directory)  # rename alone",
         "    # rename alone",
         "tests/storage/test_filesystem.py",
     ),
     Break(
         "a blob's bytes are not synced",
-        "storage/filesystem/blobs.py",
+        "storage/filesystem/uploads.py",
         "                durable.sync_file(file)\n",
         "                pass\n",
         "tests/storage/test_filesystem.py",
@@ -283,10 +283,10 @@ BREAKS: Final = (
     ),
     Break(
         "a blob that is there already is not written again",
-        "storage/filesystem/blobs.py",
+        "storage/filesystem/uploads.py",
         "                durable.publish(self._path, layout.blob(digest), self._directory)\n",
         "                if os.path.exists(layout.blob(digest)):\n"
-        "                    os.unlink(self._path)\n"
+        "                    calls.unlink(self._path)\n"
         "                else:\n"
         "                    durable.publish(self._path, layout.blob(digest), self._directory)\n",
         "tests/storage/test_filesystem.py",
@@ -352,8 +352,8 @@ BREAKS: Final = (
     ),
     Break(
         "bytes go while they are committed",
-        "storage/filesystem/blobs.py",
-        "            fcntl.flock(self._directory, fcntl.LOCK_SH)\n",
+        "storage/filesystem/uploads.py",
+        "            calls.flock(self._directory, fcntl.LOCK_SH)\n",
         "",
         "tests/storage/test_collect.py",
     ),
@@ -368,8 +368,8 @@ BREAKS: Final = (
     ),
     Break(
         "an upload that is written to expires",
-        "storage/filesystem/blobs.py",
-        "                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "storage/filesystem/uploads.py",
+        "                    calls.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
         "                    found",
         "                    found",
         "tests/storage/test_collect.py",

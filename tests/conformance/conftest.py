@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.repository import Store
+from storage.store import Store
 from tests.asgi import Registry, open_store
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from storage.repository import Store
+from storage.store import Store
 from tests.asgi import CONFIG, IMAGE, INDEX, Registry, descriptor, digest_of, image, index
 
 SUBJECT = b"what is referred to"

@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 
 import pytest
 
-from storage.repository import Store
+from storage.store import Store
 from tests.asgi import Registry, digest_of, image
 
 # Byte order is neither that of a dictionary nor that of a reader.

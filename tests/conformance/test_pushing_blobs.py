@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.repository import Store
+from storage.store import Store
 from tests.asgi import GONE, Registry, digest_of
 
 DATA = b"some bytes of a layer" * 100

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from storage.repository import Store
+from storage.store import Store
 from tests.asgi import (
     CONFIG,
     GONE,

@@ -26,7 +26,7 @@ from storage.digest import SHA256, Digest
 from storage.memory import MemoryBlobs
 from storage.names import RepositoryName, Tag
 from storage.records.sqlite import SQLite
-from storage.repository import Move, Store
+from storage.store import Move, Store
 
 DOMAIN = "apps.example"
 

@@ -9,7 +9,7 @@ import pytest
 from registry.deploy.journal import Journal
 from storage.memory import MemoryBlobs
 from storage.records.sqlite import SQLite
-from storage.repository import Store
+from storage.store import Store
 from tests.deploy.deployment import Deployment, opened
 from tests.deploy.local_runtime import LocalRuntime
 from tests.deploy.rows import Clock

@@ -24,7 +24,7 @@ from storage.filesystem.layout import Layout
 from storage.names import RepositoryName, Tag
 from storage.records.database import Database
 from storage.records.sqlite import SQLite
-from storage.repository import Store
+from storage.store import Store
 from tests.deploy import artifacts
 from tests.deploy.artifacts import Artifact
 

@@ -14,7 +14,7 @@ from registry.deploy.rollout import (
 from storage.digest import SHA256, Digest
 from storage.names import RepositoryName, Tag
 from storage.records.database import Row
-from storage.repository import Move
+from storage.store import Move
 
 HELLO = RepositoryName.parse("demo/hello")
 DOMAIN = "apps.example"

@@ -12,7 +12,8 @@ from storage.digest import Digest
 from storage.errors import BlobUnknown, Damaged, ManifestUnknown
 from storage.names import RepositoryName
 from storage.records.sqlite import SQLite
-from storage.repository import Repository, Store
+from storage.repository import Repository
+from storage.store import Store
 from tests.deploy import artifacts
 from tests.deploy.artifacts import Artifact, config_app, container, layer_app, locked_app
 from tests.deploy.careless import CarelessBlobs

@@ -22,7 +22,7 @@ from storage.digest import SHA512, Digest
 from storage.errors import BlobUnknown, Damaged
 from storage.names import RepositoryName, Tag
 from storage.records.sqlite import SQLite
-from storage.repository import Store
+from storage.store import Store
 from storage.threads import Threads
 from tests.deploy import artifacts
 from tests.deploy.artifacts import Artifact, config_app, layer_app, locked_app

@@ -18,7 +18,7 @@ from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.records.sqlite import SQLite
-from storage.repository import Store
+from storage.store import Store
 from tests.asgi import digest_of, image, open_store
 
 PATIENCE = 30.0

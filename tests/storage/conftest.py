@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from storage.blobs import BlobStore
+from storage.filesystem import calls
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.memory import MemoryBlobs
 from storage.names import RepositoryName
 from storage.records.sqlite import SQLite
-from storage.repository import Repository, Store
+from storage.repository import Repository
+from storage.store import Store
 from tests.storage.content import empty
 
 
@@ -61,14 +63,14 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     done: list[tuple[str, str]] = []
 
     def record(name: str) -> None:
-        real = getattr(os, name)
+        real = getattr(calls, name)
 
         def recorded(first: int | str, *rest: str) -> None:
             path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else first
             real(first, *rest)
             done.append((name, rest[0] if rest else path))
 
-        monkeypatch.setattr(os, name, recorded)
+        monkeypatch.setattr(calls, name, recorded)
 
     for name in ("fsync", "fdatasync", "rename"):
         record(name)

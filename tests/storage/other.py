@@ -20,7 +20,8 @@ from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.names import RepositoryName
 from storage.records.sqlite import SQLite
-from storage.repository import Repository, Store
+from storage.repository import Repository
+from storage.store import Store
 from storage.uploads import UploadSession
 from tests.storage.content import image, pull, stream, tags
 

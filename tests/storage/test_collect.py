@@ -19,7 +19,8 @@ from storage.names import RepositoryName, Tag
 from storage.records import schema
 from storage.records.database import Connection
 from storage.records.sqlite import SQLite
-from storage.repository import Repository, Store
+from storage.repository import Repository
+from storage.store import Store
 from storage.uploads import UploadSession
 from tests.storage.content import descriptor, image, index, pull, push, stream
 

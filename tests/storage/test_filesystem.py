@@ -16,9 +16,11 @@ import pytest
 from storage.blobs import PIECE
 from storage.digest import SHA256, SHA512
 from storage.errors import BlobUnknown, Damaged, UploadUnknown
-from storage.filesystem import blobs as driver
-from storage.filesystem.blobs import FilesystemBlobs, FilesystemUpload
+from storage.filesystem import calls
+from storage.filesystem import uploads as driver
+from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
+from storage.filesystem.uploads import FilesystemUpload
 from storage.filesystem.verified import FOR, Verified
 from tests.storage.content import pull
 
@@ -99,7 +101,7 @@ async def test_an_upload_whose_sync_failed_is_dropped(
     """The kernel reports a lost write once: trying again would succeed, and prove nothing."""
     upload = await filled(blobs)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fdatasync", failing(errno.EIO))
+        patch.setattr(calls, "fdatasync", failing(errno.EIO))
         with pytest.raises(OSError, match="Input/output error"):
             await upload.commit(DIGEST)
     await upload.close()
@@ -114,7 +116,7 @@ async def test_a_blob_whose_directory_could_not_be_synced_is_not_reported_as_kep
 ) -> None:
     upload = await filled(blobs)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", failing(errno.EIO))
+        patch.setattr(calls, "fsync", failing(errno.EIO))
         with pytest.raises(OSError, match="Input/output error"):
             await upload.commit(DIGEST)
     await upload.close()
@@ -133,8 +135,8 @@ async def test_a_missing_directory_is_not_mistaken_for_a_cancelled_upload(
 async def test_short_writes_are_continued(
     blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda file, data, at: real(file, data[:777], at))
+    real = calls.pwrite
+    monkeypatch.setattr(calls, "pwrite", lambda file, data, at: real(file, data[:777], at))
     await keep(blobs)
     assert await pull(await blobs.open(DIGEST)) == DATA
 
@@ -143,7 +145,7 @@ async def test_a_full_disk_keeps_what_fitted_and_says_how_much(
     blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload = await filled(blobs, DATA[:100])
-    real, room = os.pwrite, 50
+    real, room = calls.pwrite, 50
 
     def full(file: int, data: memoryview, at: int) -> int:
         if at >= 100 + room:
@@ -151,7 +153,7 @@ async def test_a_full_disk_keeps_what_fitted_and_says_how_much(
         return real(file, data[:room], at)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
+        patch.setattr(calls, "pwrite", full)
         with pytest.raises(OSError, match="No space left"):
             await upload.write(DATA[100:])
     assert upload.size == 150
@@ -271,7 +273,7 @@ async def test_reads_work_where_the_kernel_cannot_say_what_is_cached(
     blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await keep(blobs, LARGE)
-    monkeypatch.setattr(os, "preadv", failing(errno.EOPNOTSUPP))
+    monkeypatch.setattr(calls, "preadv", failing(errno.EOPNOTSUPP))
     assert await pull(await blobs.open(SHA256.digest(LARGE))) == LARGE
     assert await pull(await blobs.open(SHA256.digest(LARGE)), 5, PIECE + 7) == LARGE[5 : PIECE + 7]
 
@@ -296,7 +298,7 @@ async def test_a_lock_on_a_file_that_has_become_a_blob_is_not_taken(
     """Between opening and locking, another process may have committed: the file is a blob now."""
     winner = await filled(blobs)
     late = await blobs.resume_upload(KEY)
-    real = driver.fcntl.flock
+    real = calls.flock
     committed = asyncio.get_running_loop().create_future()
 
     def commit_first(file: int, operation: int) -> None:
@@ -306,7 +308,7 @@ async def test_a_lock_on_a_file_that_has_become_a_blob_is_not_taken(
         committed.set_result(None)
         real(file, operation)
 
-    monkeypatch.setattr(driver.fcntl, "flock", commit_first)
+    monkeypatch.setattr(calls, "flock", commit_first)
     before = descriptors()
     with pytest.raises(UploadUnknown):
         await late.hold()
@@ -336,7 +338,7 @@ async def test_the_hash_runs_on_from_request_to_request(
     upload = await blobs.resume_upload(KEY)
     await upload.hold()
     await upload.write(DATA[100:])
-    monkeypatch.setattr(os, "pread", failing(errno.EIO))  # the file is not read again
+    monkeypatch.setattr(calls, "pread", failing(errno.EIO))  # the file is not read again
     await upload.commit(DIGEST)
 
 
@@ -363,7 +365,7 @@ async def test_the_hash_expected_at_the_start_is_the_one_that_runs(
     upload = await blobs.start_upload(KEY, SHA512)
     await upload.hold()
     await upload.write(DATA)
-    monkeypatch.setattr(os, "pread", failing(errno.EIO))
+    monkeypatch.setattr(calls, "pread", failing(errno.EIO))
     await upload.commit(SHA512.digest(DATA))
 
 
@@ -375,7 +377,7 @@ async def test_running_hashes_that_are_not_kept_any_more_are_made_again(
     await upload.close()
     other = await blobs.start_upload(KEY[::-1], SHA256)
     await other.close()
-    assert list(blobs._running) == [KEY[::-1]]
+    assert list(blobs._uploads.running) == [KEY[::-1]]
     await upload.hold()
     await upload.commit(DIGEST)
 
@@ -386,14 +388,14 @@ async def test_a_cancelled_write_has_ended_when_its_caller_hears_of_it(
     """Else the file could be closed, and its number used again, under a thread that writes."""
     upload = await filled(blobs, b"")
     begun, go_on = threading.Event(), threading.Event()
-    real = os.pwrite
+    real = calls.pwrite
 
     def slow(file: int, data: memoryview, at: int) -> int:
         begun.set()
         assert go_on.wait(10)
         return real(file, data, at)
 
-    monkeypatch.setattr(os, "pwrite", slow)
+    monkeypatch.setattr(calls, "pwrite", slow)
     writing = asyncio.create_task(upload.write(DATA))
     await asyncio.to_thread(begun.wait, 10)
     for _ in range(3):

@@ -15,7 +15,8 @@ from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.names import RepositoryName, Tag
 from storage.records.sqlite import SQLite
-from storage.repository import Repository, Store
+from storage.repository import Repository
+from storage.store import Store
 from tests.storage.content import image, pull, push, stream
 from tests.storage.other import Other
 

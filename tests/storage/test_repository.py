@@ -23,7 +23,8 @@ from storage.memory import MemoryBlobs
 from storage.names import RepositoryName, Tag
 from storage.records.database import Connection
 from storage.records.sqlite import SQLite
-from storage.repository import Repository, Store
+from storage.repository import Repository
+from storage.store import Store
 from tests.storage.content import descriptor, image, index, pull, push, tags
 
 DATA = b"some bytes"

@@ -18,10 +18,12 @@ from storage.errors import (
     UploadOffset,
     UploadUnknown,
 )
+from storage.filesystem import calls
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.memory import MemoryBlobs
 from storage.names import RepositoryName
-from storage.repository import Repository, Store
+from storage.repository import Repository
+from storage.store import Store
 from storage.uploads import upload_key
 from tests.storage.content import Vanished, cut_off, pull, push, stream
 
@@ -317,16 +319,16 @@ async def test_nothing_follows_a_piece_that_could_not_be_written(
         pytest.skip("memory does not fail")
     assert isinstance(blobs, FilesystemBlobs)
     session = await repository.start_upload()
-    real, calls = os.pwrite, 0
+    real, written = calls.pwrite, 0
 
     def full_for_a_moment(file: int, data: memoryview, at: int) -> int:
-        nonlocal calls
-        calls += 1
-        if calls == 2:
+        nonlocal written
+        written += 1
+        if written == 2:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(file, data, at)
 
-    monkeypatch.setattr(os, "pwrite", full_for_a_moment)
+    monkeypatch.setattr(calls, "pwrite", full_for_a_moment)
     pieces = [bytes([number]) * PIECE for number in range(4)]
     with pytest.raises(OSError, match="No space left"):
         await session.append(stream(*pieces))
@@ -355,7 +357,7 @@ async def test_what_may_be_a_blob_already_is_never_cut(
     def fails(directory: int) -> None:
         raise OSError(errno.EIO, "of the disk")
 
-    monkeypatch.setattr(os, "fsync", fails)
+    monkeypatch.setattr(calls, "fsync", fails)
     with pytest.raises(OSError, match="of the disk"):
         await session.commit(DIGEST, stream(DATA))
     monkeypatch.undo()

@@ -1,0 +1,121 @@
+"""Store: everything that is kept, seen from above its repositories."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from storage.blobs import BlobStore
+from storage.digest import Digest
+from storage.names import RepositoryName, Tag
+from storage.records.database import Database
+from storage.records.schema import STEPS
+from storage.records.statements import text, whole
+from storage.repository import Repository
+
+GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
+
+_token: Final = partial(secrets.token_urlsafe, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A tag was pointed at a digest, possibly the one it had; `digest` None: it was deleted.
+
+    `at` is in seconds since 1970, for people; order is by `generation`.
+    """
+
+    generation: int
+    repository: RepositoryName
+    tag: Tag
+    digest: Digest | None
+    at: float
+
+
+class Store:
+    """Everything that is kept. Made by `open`; closes the database and the blob store it is given.
+
+    `now` is the clock, in seconds since 1970. What a client was told is there stays for at least
+    three quarters of `grace` seconds, even if nothing refers to it. `token` makes what nobody can
+    guess: 128 random bits as text.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: BlobStore,
+        *,
+        now: Callable[[], float] = time.time,
+        grace: float = GRACE,
+        token: Callable[[], str] = _token,
+    ) -> None:
+        self.database = database
+        self.blobs = blobs
+        self.now = now
+        self.grace = grace
+        self.token = token
+
+    @staticmethod
+    async def open(
+        database: Database,
+        blobs: BlobStore,
+        *,
+        now: Callable[[], float] = time.time,
+        grace: float = GRACE,
+        token: Callable[[], str] = _token,
+    ) -> Store:
+        """A store whose tables are up to date. Raises LayoutUnknown."""
+        await database.migrate("storage", STEPS)
+        return Store(database, blobs, now=now, grace=grace, token=token)
+
+    def repository(self, name: RepositoryName) -> Repository:
+        return Repository(name, self)
+
+    async def repositories(self, *, after: str | None, limit: int) -> list[RepositoryName]:
+        """Those that hold something, in byte order, strictly after a name that need not exist."""
+        rows = await self.database.read(
+            lambda c: c.all(
+                "SELECT name FROM repositories WHERE name > ? AND ("
+                " EXISTS (SELECT 1 FROM links WHERE repository = id)"
+                " OR EXISTS (SELECT 1 FROM manifests WHERE repository = id))"
+                " ORDER BY name LIMIT ?",
+                after or "",
+                limit,
+            )
+        )
+        return [RepositoryName.parse(text(name)) for (name,) in rows]
+
+    async def moves(self, *, after: int, limit: int) -> list[Move]:
+        """Moves of tags with a generation above `after`, in order."""
+        rows = await self.database.read(
+            lambda c: c.all(
+                "SELECT generation, name, tag, digest, at FROM tag_moves"
+                " JOIN repositories ON id = repository"
+                " WHERE generation > ? ORDER BY generation LIMIT ?",
+                after,
+                limit,
+            )
+        )
+        return [
+            Move(
+                whole(generation),
+                RepositoryName.parse(text(name)),
+                Tag.parse(text(tag)),
+                None if digest is None else Digest.parse(text(digest)),
+                float(at or 0),
+            )
+            for generation, name, tag, digest, at in rows
+        ]
+
+    async def newest_move(self) -> int:
+        """The generation of the newest move; 0 before the first."""
+        row = await self.database.read(lambda c: c.one("SELECT generation FROM tag_clock"))
+        return whole(row[0]) if row else 0
+
+    async def close(self) -> None:
+        await self.blobs.close()
+        await self.database.close()
