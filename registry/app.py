@@ -40,7 +40,13 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
     """Open the data directory, making what is missing. Raises StorageError or OSError."""
     layout = Layout.open(config.data)
     database = await SQLite.open(layout)
-    store = await Store.open(database, FilesystemBlobs(layout), grace=config.collect.grace)
+    store = await Store.open(
+        database,
+        FilesystemBlobs(layout),
+        grace=config.collect.grace,
+        uploads=config.limits.uploads,
+        upload_bytes=config.limits.upload_bytes,
+    )
     try:
         journal = Journal(database)
         await journal.open()

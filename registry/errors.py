@@ -90,6 +90,7 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     storage.UploadUnknown: (404, "BLOB_UPLOAD_UNKNOWN"),
     storage.Unknown: (404, "NAME_UNKNOWN"),
     storage.UploadOffset: (416, "BLOB_UPLOAD_INVALID"),
+    storage.UploadsTooMany: (429, "TOOMANYREQUESTS"),
     storage.Held: (409, "DENIED"),
     storage.Damaged: (500, UNKNOWN),
     storage.LayoutUnknown: (500, UNKNOWN),
@@ -141,6 +142,8 @@ def _headers(error: Exception, path: str) -> list[Header]:
             return [(b"allow", error.allow.encode())]
         case RangeUnsatisfiable():
             return [(b"content-range", b"bytes */%d" % error.size)]
+        case storage.UploadsTooMany():
+            return [(b"retry-after", b"10")]
         case storage.UploadOffset():
             return session_headers(path, error.size, empty_range=False)
         case _:

@@ -154,6 +154,8 @@ class GatewaySettings:
 class LimitSettings:
     manifest: Bytes = _setting(Bytes(4 << 20), "largest manifest that can be pushed")
     page: Count = _setting(Count(10_000), "most entries of one page of a listing")
+    uploads: Count = _setting(Count(10_000), "uploads that may be open at a time")
+    upload_bytes: Bytes = _setting(Bytes(1 << 40), "bytes that may lie in open uploads")
 
 
 @dataclass(frozen=True, slots=True)

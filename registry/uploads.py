@@ -53,7 +53,9 @@ def _repository_name(text: str) -> RepositoryName | None:
 
 async def _push_at_once(exchange: Exchange, repository: Repository, digest: Digest) -> None:
     exchange.check_body(exchange.registry.blob_limit)
-    async with _unless_kept(await repository.start_upload(digest.algorithm)) as session:
+    async with _unless_kept(
+        await repository.start_upload(digest.algorithm, announced=exchange.length or 0)
+    ) as session:
         await session.append(exchange.body(exchange.registry.blob_limit))
         await session.commit(digest)
     await exchange.reply(201, blobs.location(exchange, digest))
@@ -74,6 +76,7 @@ async def append(exchange: Exchange) -> None:
     """end-5: a chunk, whose place its Content-Range tells, or a stream, which goes to the end."""
     session = await exchange.repository.upload(exchange.last)
     stream, at, length = _chunk(exchange, session)
+    await session.check(exchange.length or 0)
     size = await session.append(stream, at=at, length=length)
     await exchange.reply(202, session_headers(exchange.path, size))
 
@@ -87,6 +90,7 @@ async def finish(exchange: Exchange) -> None:
     session = await exchange.repository.upload(exchange.last)
     if exchange.length != 0 or exchange.header(b"content-range") is not None:
         stream, at, length = _chunk(exchange, session)
+        await session.check(exchange.length or 0)
         await session.commit(digest, stream, at=at, length=length)
     else:
         await session.commit(digest)

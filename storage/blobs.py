@@ -111,6 +111,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def open_uploads(self) -> tuple[int, int]:
+        """How many uploads there are, of all processes, and how many bytes lie in them."""
+        ...
+
     async def start_upload(self, key: str, algorithm: Algorithm) -> Upload:
         """Open a new, empty upload under a key of 64 hexadecimal digits that nobody used before.
 

@@ -12,6 +12,7 @@
      |- Unknown                 well formed, but not here
      |   |- RepositoryUnknown  |- BlobUnknown  |- ManifestUnknown  |- UploadUnknown
      |- UploadOffset            bytes offered for another place than the end of the upload
+     |- UploadsTooMany          more uploads are open, or more bytes lie in them, than may be
      |- Held                    something that runs still needs it
      |- Damaged                 what is on the disk is not what was put there
      |- LayoutUnknown           the data belongs to a newer release
@@ -86,6 +87,10 @@ class UploadOffset(StorageError):
         super().__init__(message)
         self.size = size
         """Bytes that are kept: where the next one has to go."""
+
+
+class UploadsTooMany(StorageError):
+    """As many uploads are open as may be, or as many bytes lie in them. It passes."""
 
 
 class Held(StorageError):

@@ -47,6 +47,9 @@ class MemoryBlobs:
         stale = [key for key in self.uploads if self.written[key] < before and key not in self.held]
         return [len(self.uploads.pop(key)) for key in stale]
 
+    async def open_uploads(self) -> tuple[int, int]:
+        return len(self.uploads), sum(map(len, self.uploads.values()))
+
     async def start_upload(self, key: str, algorithm: Algorithm) -> MemoryUpload:
         if key in self.uploads:
             raise FileExistsError(f"the upload {key} was started before")

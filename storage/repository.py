@@ -60,7 +60,7 @@ class Referrer:
 class Repository:
     """One repository. Making one costs nothing; it exists once something was pushed to it."""
 
-    __slots__ = ("_blobs", "_database", "_grace", "_now", "_token", "name")
+    __slots__ = ("_blobs", "_database", "_grace", "_now", "_open_uploads", "_token", "name")
 
     def __init__(self, name: RepositoryName, store: Store) -> None:
         self.name = name
@@ -69,6 +69,7 @@ class Repository:
         self._now = store.now
         self._grace = store.grace
         self._token = store.token
+        self._open_uploads = store.open_uploads
 
     # Blobs
 
@@ -166,15 +167,20 @@ class Repository:
 
     # Uploads
 
-    async def start_upload(self, algorithm: Algorithm = SHA256) -> UploadSession:
+    async def start_upload(
+        self, algorithm: Algorithm = SHA256, *, announced: int = 0
+    ) -> UploadSession:
         """Open a session; `algorithm` is the one its digest will probably have.
 
-        The repository does not exist by this alone: nothing has been pushed yet.
+        The repository does not exist by this alone: nothing has been pushed yet. `announced` are
+        the bytes that come at once. Raises UploadsTooMany.
         """
+        await self._open_uploads.check(uploads=1, size=announced)
         id = self._token()
         key = upload_key(self.name, "", id)
         upload = await self._blobs.start_upload(key, algorithm)
         await upload.close()
+        self._open_uploads.add(uploads=1)
         return self._session(id, key, 0)
 
     async def upload(self, id: str) -> UploadSession:
@@ -191,7 +197,9 @@ class Repository:
                 )
             )
 
-        return UploadSession(id, size, key=key, blobs=self._blobs, link=link)
+        return UploadSession(
+            id, size, key=key, blobs=self._blobs, link=link, open_uploads=self._open_uploads
+        )
 
     # Manifests
 

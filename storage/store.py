@@ -12,6 +12,7 @@ from typing import Final
 from storage.blobs import BlobStore
 from storage.digest import Digest
 from storage.names import RepositoryName, Tag
+from storage.open_uploads import OpenUploads
 from storage.records.database import Database
 from storage.records.schema import STEPS
 from storage.records.statements import text, whole
@@ -41,7 +42,7 @@ class Store:
 
     `now` is the clock, in seconds since 1970. What a client was told is there stays for at least
     three quarters of `grace` seconds, even if nothing refers to it. `token` makes what nobody can
-    guess: 128 random bits as text.
+    guess: 128 random bits as text. `uploads` and `upload_bytes` limit what may be open at a time.
     """
 
     def __init__(
@@ -52,12 +53,15 @@ class Store:
         now: Callable[[], float] = time.time,
         grace: float = GRACE,
         token: Callable[[], str] = _token,
+        uploads: int | None = None,
+        upload_bytes: int | None = None,
     ) -> None:
         self.database = database
         self.blobs = blobs
         self.now = now
         self.grace = grace
         self.token = token
+        self.open_uploads = OpenUploads(blobs, most=uploads, most_bytes=upload_bytes)
 
     @staticmethod
     async def open(
@@ -67,10 +71,20 @@ class Store:
         now: Callable[[], float] = time.time,
         grace: float = GRACE,
         token: Callable[[], str] = _token,
+        uploads: int | None = None,
+        upload_bytes: int | None = None,
     ) -> Store:
         """A store whose tables are up to date. Raises LayoutUnknown."""
         await database.migrate("storage", STEPS)
-        return Store(database, blobs, now=now, grace=grace, token=token)
+        return Store(
+            database,
+            blobs,
+            now=now,
+            grace=grace,
+            token=token,
+            uploads=uploads,
+            upload_bytes=upload_bytes,
+        )
 
     def repository(self, name: RepositoryName) -> Repository:
         return Repository(name, self)

@@ -11,6 +11,7 @@ from storage.blobs import PIECE, BlobStore, Upload
 from storage.digest import Digest
 from storage.errors import DigestMismatch, SizeInvalid, UploadOffset, UploadUnknown
 from storage.names import RepositoryName
+from storage.open_uploads import OpenUploads
 
 
 def upload_key(repository: RepositoryName, principal: str, id: str) -> str:
@@ -28,7 +29,7 @@ class UploadSession:
     its id, in any process.
     """
 
-    __slots__ = ("_blobs", "_key", "_link", "id", "size")
+    __slots__ = ("_blobs", "_key", "_link", "_open_uploads", "id", "size")
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class UploadSession:
         key: str,
         blobs: BlobStore,
         link: Callable[[Digest, int], Awaitable[None]],
+        open_uploads: OpenUploads,
     ) -> None:
         self.id = id
         self.size = size
@@ -45,6 +47,11 @@ class UploadSession:
         self._key = key
         self._blobs = blobs
         self._link = link
+        self._open_uploads = open_uploads
+
+    async def check(self, announced: int) -> None:
+        """Is there room for so many bytes? Asked before they are read. Raises UploadsTooMany."""
+        await self._open_uploads.check(size=announced)
 
     async def append(
         self, chunks: AsyncIterator[bytes], *, at: int | None = None, length: int | None = None
@@ -59,7 +66,7 @@ class UploadSession:
         """
         upload = await self._hold()
         try:
-            await _add(upload, chunks, at, length)
+            await self._add(upload, chunks, at, length)
         finally:
             self.size = upload.size
             await upload.close()
@@ -85,7 +92,7 @@ class UploadSession:
         start, arrived = upload.size, False
         try:
             if chunks is not None:
-                await _add(upload, chunks, at, length)
+                await self._add(upload, chunks, at, length)
             arrived = True
             size = await upload.commit(digest)
             # Only now: a link is a promise that the bytes are there. But before `close`: until then
@@ -118,24 +125,25 @@ class UploadSession:
             raise
         return upload
 
+    async def _add(
+        self, upload: Upload, chunks: AsyncIterator[bytes], at: int | None, length: int | None
+    ) -> None:
+        start = upload.size
+        if at is not None and at != start:
+            raise UploadOffset(f"this upload goes on at byte {start}, not {at}", size=start)
+        try:
+            await _write_stream(upload, chunks, length, self._open_uploads)
+        except SizeInvalid:
+            await upload.truncate(start)
+            raise
 
-async def _add(
-    upload: Upload, chunks: AsyncIterator[bytes], at: int | None, length: int | None
+
+async def _write_stream(
+    upload: Upload, chunks: AsyncIterator[bytes], length: int | None, open_uploads: OpenUploads
 ) -> None:
-    start = upload.size
-    if at is not None and at != start:
-        raise UploadOffset(f"this upload goes on at byte {start}, not {at}", size=start)
-    try:
-        await _write_stream(upload, chunks, length)
-    except SizeInvalid:
-        await upload.truncate(start)
-        raise
-
-
-async def _write_stream(upload: Upload, chunks: AsyncIterator[bytes], length: int | None) -> None:
     """Write the stream in pieces of about PIECE, each while the next is on its way.
 
-    Raises SizeInvalid with some of it written.
+    Raises SizeInvalid or UploadsTooMany with some of it written.
     """
     pieces: list[bytes] = []
     waiting = received = 0
@@ -150,6 +158,9 @@ async def _write_stream(upload: Upload, chunks: AsyncIterator[bytes], length: in
             if waiting >= PIECE:
                 if writing is not None:
                     await writing
+                    writing = None
+                await open_uploads.check(size=waiting)
+                open_uploads.add(size=waiting)
                 writing = asyncio.create_task(upload.write(b"".join(pieces)))
                 pieces, waiting = [], 0
         if length is not None and received < length:
@@ -159,4 +170,5 @@ async def _write_stream(upload: Upload, chunks: AsyncIterator[bytes], length: in
         if writing is not None:
             await writing
         if pieces:
+            open_uploads.add(size=waiting)
             await upload.write(b"".join(pieces))

@@ -98,6 +98,9 @@ class FilesystemBlobs:
     async def expire_uploads(self, before: float) -> list[int]:
         return await self._uploads.expire(before)
 
+    async def open_uploads(self) -> tuple[int, int]:
+        return await self._uploads.count()
+
     async def start_upload(self, key: str, algorithm: Algorithm) -> FilesystemUpload:
         return await self._uploads.start(key, algorithm)
 

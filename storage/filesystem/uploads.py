@@ -69,6 +69,11 @@ class Uploads:
     async def expire(self, before: float) -> list[int]:
         return await self.threads.run(lambda: list(_expire(self.layout.uploads, before)))
 
+    async def count(self) -> tuple[int, int]:
+        """How many there are, and how many bytes they have."""
+        sizes = await self.threads.run(lambda: list(_sizes(self.layout.uploads)))
+        return len(sizes), sum(sizes)
+
     def keep(self, key: str, running: Running) -> None:
         self.running[key] = running
         if len(self.running) > RUNNING_HASHES:
@@ -225,6 +230,13 @@ def _is_at(path: str, found: os.stat_result) -> bool:
         return os.path.samestat(calls.lstat(path), found)
     except FileNotFoundError:
         return False
+
+
+def _sizes(directory: str) -> Iterator[int]:
+    with calls.scandir(directory) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                yield entry.stat(follow_symlinks=False).st_size
 
 
 def _expire(directory: str, before: float) -> Iterator[int]:

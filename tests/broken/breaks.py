@@ -374,4 +374,19 @@ BREAKS: Final = (
         "                    found",
         "tests/storage/test_collect.py",
     ),
+    # Open uploads
+    Break(
+        "the body of one upload too many is read",
+        "registry/uploads.py",
+        "    await session.check(exchange.length or 0)\n    size",
+        "    size",
+        "tests/registry/test_upload_limits.py",
+    ),
+    Break(
+        "uploads that have ended count as open",
+        "storage/open_uploads.py",
+        "            await self._count()  # some",
+        "            pass  # some",
+        "tests/storage/test_open_uploads.py",
+    ),
 )
