@@ -51,10 +51,14 @@ def release(c: Connection, repository: int, digest: Digest, now: float) -> None:
         "SELECT child, relation FROM edges WHERE repository = ? AND parent = ?",
         *(repository, digest.text),
     )
+    # Two statements: for one with OR, SQLite reads all edges of the repository.
     c.execute(
-        "DELETE FROM edges WHERE repository = ? AND ((parent = ? AND relation = 'content')"
-        " OR (child = ? AND relation = 'referrer'))",
-        *(repository, digest.text, digest.text),
+        "DELETE FROM edges WHERE repository = ? AND parent = ? AND relation = 'content'",
+        *(repository, digest.text),
+    )
+    c.execute(
+        "DELETE FROM edges WHERE repository = ? AND child = ? AND relation = 'referrer'",
+        *(repository, digest.text),
     )
     for child, relation in children:
         assert isinstance(child, str)

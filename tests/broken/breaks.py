@@ -387,6 +387,6 @@ BREAKS: Final = (
         "storage/open_uploads.py",
         "            await self._count()  # some",
         "            pass  # some",
-        "tests/storage/test_open_uploads.py",
+        "tests/registry/test_upload_limits.py",
     ),
 )
