@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from registry.leaps import Leaps
 from registry.settings import NEVER, CollectSettings
 from storage.collect import Collected, Collector
 from storage.errors import StorageError
@@ -26,19 +28,30 @@ def collector(store: Store, settings: CollectSettings) -> Collector:
     )
 
 
-async def keep_collecting(store: Store, settings: CollectSettings) -> None:
-    """Until it is cancelled. What goes wrong is logged and tried again: nothing depends on it."""
+async def keep_collecting(
+    store: Store, settings: CollectSettings, *, ticks: Callable[[], float] = time.monotonic
+) -> None:
+    """Until it is cancelled. What goes wrong is logged and tried again: nothing depends on it.
+
+    `ticks` is a clock that cannot be set, in seconds.
+    """
     log = structlog.get_logger()
     collecting = collector(store, settings)
+    leaps = Leaps(max(settings.grace, settings.quarantine, settings.upload_age))
+    resting = False
     looked = float("-inf")
     while True:
         try:
-            if time.monotonic() - looked >= STRAYS:
+            rest = leaps.rest(store.now(), ticks())
+            if rest and not resting:
+                log.warning("the clock was set forward; nothing is collected yet", seconds=rest)
+            resting = bool(rest)
+            if ticks() - looked >= STRAYS:
                 found = await collecting.strays()
-                looked = time.monotonic()
+                looked = ticks()
                 if found:
                     log.warning("blobs without a repository are in quarantine", blobs=found)
-            done = await collecting.cycle()
+            done = Collected() if resting else await collecting.cycle()
             if done:
                 log.info("garbage collected", **summary(done))
         except (StorageError, OSError, sqlite3.Error):
