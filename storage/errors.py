@@ -13,6 +13,7 @@
      |   |- RepositoryUnknown  |- BlobUnknown  |- ManifestUnknown  |- UploadUnknown
      |- UploadOffset            bytes offered for another place than the end of the upload
      |- Held                    something that runs still needs it
+     |- Immutable               a tag that may not move, nor go
      |- Damaged                 what is on the disk is not what was put there
      |- LayoutUnknown           the data belongs to a newer release
      |- LayoutRefused           the data directory cannot be trusted
@@ -90,6 +91,10 @@ class UploadOffset(StorageError):
 
 class Held(StorageError):
     """Something that runs still needs it; the message names what."""
+
+
+class Immutable(StorageError):
+    """A tag is there, and may not move nor go; the message names it and what it is."""
 
 
 class Damaged(StorageError):

@@ -22,6 +22,10 @@ GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
 _token: Final = partial(secrets.token_urlsafe, 16)
 
 
+def _movable(name: RepositoryName, tag: Tag) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """A tag was pointed at a digest, possibly the one it had; `digest` None: it was deleted.
@@ -41,7 +45,8 @@ class Store:
 
     `now` is the clock, in seconds since 1970. What a client was told is there stays for at least
     three quarters of `grace` seconds, even if nothing refers to it. `token` makes what nobody can
-    guess: 128 random bits as text.
+    guess: 128 random bits as text. `immutable` tells which tags may neither move nor go once they
+    are there; it is asked within transactions, so it must be quick and know no other thing.
     """
 
     def __init__(
@@ -52,12 +57,14 @@ class Store:
         now: Callable[[], float] = time.time,
         grace: float = GRACE,
         token: Callable[[], str] = _token,
+        immutable: Callable[[RepositoryName, Tag], bool] = _movable,
     ) -> None:
         self.database = database
         self.blobs = blobs
         self.now = now
         self.grace = grace
         self.token = token
+        self.immutable = immutable
 
     @staticmethod
     async def open(
@@ -67,10 +74,11 @@ class Store:
         now: Callable[[], float] = time.time,
         grace: float = GRACE,
         token: Callable[[], str] = _token,
+        immutable: Callable[[RepositoryName, Tag], bool] = _movable,
     ) -> Store:
         """A store whose tables are up to date. Raises LayoutUnknown."""
         await database.migrate("storage", STEPS)
-        return Store(database, blobs, now=now, grace=grace, token=token)
+        return Store(database, blobs, now=now, grace=grace, token=token, immutable=immutable)
 
     def repository(self, name: RepositoryName) -> Repository:
         return Repository(name, self)
