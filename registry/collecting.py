@@ -5,31 +5,57 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
-from registry.settings import NEVER, CollectSettings
+from registry.settings import NEVER, Config
+from storage import retention
 from storage.collect import Collected, Collector
 from storage.errors import StorageError
+from storage.freed import Forecast
+from storage.names import RepositoryName
+from storage.retain import Retainer
+from storage.retention import Decision
 from storage.store import Store
 
 STRAYS: Final = 24 * 3600.0  # seconds between two readings of all names in the store
 
 
-def collector(store: Store, settings: CollectSettings) -> Collector:
+def untagged_age(config: Config) -> Callable[[RepositoryName], float | None]:
+    """How many seconds a manifest stays that nothing keeps; None: for ever."""
+
+    def age(name: RepositoryName) -> float | None:
+        said = retention.untagged(config.retention, name, config.collect.untagged)
+        return None if said == NEVER else said
+
+    return age
+
+
+def collector(store: Store, config: Config) -> Collector:
+    settings = config.collect
+    ages = {settings.untagged, *(rule.untagged for rule in config.retention)} - {None}
     return Collector(
         store,
-        untagged=None if settings.untagged == NEVER else lambda _: settings.untagged,
+        untagged=None if ages == {NEVER} else untagged_age(config),
         quarantine=settings.quarantine,
         upload_age=settings.upload_age,
     )
 
 
-async def keep_collecting(store: Store, settings: CollectSettings) -> None:
+def retainer(store: Store, config: Config) -> Retainer:
+    return Retainer(store, config.retention, config.immutable)
+
+
+def forecast(store: Store, config: Config) -> Forecast:
+    return Forecast(store, untagged_age(config), config.collect.quarantine)
+
+
+async def keep_collecting(store: Store, config: Config) -> None:
     """Until it is cancelled. What goes wrong is logged and tried again: nothing depends on it."""
     log = structlog.get_logger()
-    collecting = collector(store, settings)
+    retaining, collecting = retainer(store, config), collector(store, config)
     looked = float("-inf")
     while True:
         try:
@@ -38,12 +64,23 @@ async def keep_collecting(store: Store, settings: CollectSettings) -> None:
                 looked = time.monotonic()
                 if found:
                     log.warning("blobs without a repository are in quarantine", blobs=found)
+            for name, decision in await retaining.cycle():
+                log.info("tag removed by retention", **line(name, decision))
             done = await collecting.cycle()
             if done:
                 log.info("garbage collected", **summary(done))
         except (StorageError, OSError, sqlite3.Error):
             log.exception("collecting garbage failed; it is tried again")
-        await asyncio.sleep(settings.interval)
+        await asyncio.sleep(config.collect.interval)
+
+
+def line(name: RepositoryName, decision: Decision) -> dict[str, str]:
+    return {
+        "repository": name.text,
+        "tag": decision.tagged.tag.text,
+        "digest": decision.tagged.digest.text,
+        "reason": decision.reason,
+    }
 
 
 def summary(done: Collected) -> dict[str, int]:
