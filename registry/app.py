@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
 from registry.deploy.gateway import Gateway
@@ -23,6 +25,7 @@ from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.records.sqlite import SQLite
+from storage.retention import immutable
 from storage.store import Store
 
 
@@ -40,7 +43,12 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
     """Open the data directory, making what is missing. Raises StorageError or OSError."""
     layout = Layout.open(config.data)
     database = await SQLite.open(layout)
-    store = await Store.open(database, FilesystemBlobs(layout), grace=config.collect.grace)
+    store = await Store.open(
+        database,
+        FilesystemBlobs(layout),
+        grace=config.collect.grace,
+        immutable=partial(immutable, config.immutable),
+    )
     try:
         journal = Journal(database)
         await journal.open()
@@ -62,6 +70,7 @@ def create_app(
         moved=wake,
         manifest_limit=config.limits.manifest,
         page_limit=config.limits.page,
+        forecast=forecast(records.store, config),
     )
     v1 = Starlette(
         routes=api.routes(
