@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final
 
 import structlog
@@ -26,6 +27,7 @@ STRAYS: Final = 24 * 3600.0  # seconds between two readings of all names in the 
 def untagged_age(config: Config) -> Callable[[RepositoryName], float | None]:
     """How many seconds a manifest stays that nothing keeps; None: for ever."""
 
+    @lru_cache(1000)  # the collector asks for every manifest that nothing keeps
     def age(name: RepositoryName) -> float | None:
         said = retention.untagged(config.retention, name, config.collect.untagged)
         return None if said == NEVER else said

@@ -38,6 +38,8 @@ class Pattern:
     _skip: tuple[tuple[int, int], ...] = field(compare=False, repr=False)
     """Places that need no character to get from the first to the second, in their order."""
     _length: int = field(compare=False, repr=False)
+    _begins: str = field(compare=False, repr=False)
+    """What stands before the first * or ?, without a slash that a ** may do without."""
 
     @staticmethod
     def repository(text: str) -> Pattern:
@@ -67,6 +69,11 @@ class Pattern:
         return _compiled(text)
 
     def fits(self, name: str) -> bool:
+        if not name.startswith(self._begins):
+            return False
+        rest = self.text[len(self._begins) :]
+        if rest in ("", "*"):  # as most are
+            return "/" not in name[len(self._begins) :] if rest else name == self.text
         places = self._skipped(1)
         anything, no_slash = self._remain
         for character in name:
@@ -115,4 +122,7 @@ def _compiled(text: str) -> Pattern:
                     advance[character] |= 1 << place
             case _:
                 advance[symbol] |= 1 << place
-    return Pattern(text, advance, (anything, no_slash), tuple(sorted(skip)), len(symbols))
+    begins = re.split(r"/?\*\*|[*?]", text, maxsplit=1)[0]
+    return Pattern(
+        *(text, advance, (anything, no_slash), tuple(sorted(skip)), len(symbols), begins)
+    )

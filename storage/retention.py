@@ -133,6 +133,7 @@ def decide(
     is not here may have come before it, and stays for `grace` seconds.
     """
     rules = fitting(rules, name)
+    scopes = [scope for scope in scopes if scope.has(name)]
     newest = sorted(tags, key=lambda tagged: tagged.generation, reverse=True)
     named = {
         tagged.tag: reason
@@ -140,7 +141,7 @@ def decide(
         if (reason := _by_name(rules, scopes, name, tagged.tag))
     }
     kept: dict[Tag, str] = {}
-    lost: dict[Tag, list[str]] = {}
+    lost: dict[Tag, list[Rule]] = {}
     for rule in rules:
         seen = [tagged for tagged in newest if rule.removes and rule.scope.covers(tagged.tag)]
         counted = [one for one in seen if one.follows is None and one.tag not in named]
@@ -152,7 +153,7 @@ def decide(
                 kept[tagged.tag] = f"moved {span(age)} ago, less than {span(rule.keep_younger)}"
             elif tagged.follows is not None and age < grace:
                 kept[tagged.tag] = "what it is about may still come"
-            lost.setdefault(tagged.tag, []).append(_nothing_kept(rule, tagged, age))
+            lost.setdefault(tagged.tag, []).append(rule)
 
     def decided(tagged: Tagged) -> Decision:
         tag = tagged.tag
@@ -161,7 +162,10 @@ def decide(
             reason = "what it is about is here"
         reason = reason or kept.get(tag)
         if reason is None and tag in lost:
-            return Decision(tagged, False, "; ".join(lost[tag]))
+            age = now - tagged.moved
+            return Decision(
+                tagged, False, "; ".join(_nothing_kept(rule, tagged, age) for rule in lost[tag])
+            )
         return Decision(tagged, True, reason or "no rule looks at it")
 
     return [decided(tagged) for tagged in newest]
