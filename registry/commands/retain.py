@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 
 from registry import app
-from registry.collecting import retainer, untagged_age
+from registry.collecting import untagged_age
 from registry.commands.display import safe
 from registry.commands.serve import CannotStart
 from registry.settings import Config
 from storage.errors import StorageError
 from storage.names import RepositoryName
-from storage.retain import Judged
+from storage.retain import Judged, Retainer
 from storage.retention import Decision
 
 
@@ -36,7 +36,7 @@ async def _retain(
     config: Config, name: RepositoryName | None, dry_run: bool, everything: bool
 ) -> None:
     async with app.open_records(config) as records:
-        retaining = retainer(records.store, config)
+        retaining = Retainer(records.store, config.retention, config.immutable)
         judged = await retaining.preview(name)
         if everything:
             for one in judged:
@@ -64,7 +64,7 @@ def _print(verb: str, name: RepositoryName, decision: Decision) -> None:
 
 
 def _summarise(config: Config, judged: list[Judged]) -> None:
-    age = untagged_age(config)
+    age = untagged_age(config.collect, config.retention)
     tags = sum(len(one.decisions) for one in judged)
     going = sum(len(one.going) for one in judged)
     print(f"{going} of {_tags(tags)} would go")

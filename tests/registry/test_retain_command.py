@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,41 @@ def test_a_server_keeps_to_the_rules_and_says_so(tmp_path: Path, rules: Path) ->
         assert get(url, method="PUT", data=other, headers=OF_IMAGES)[0] == 409
         assert get(url, method="DELETE")[0] == 409
         assert get(f"http://{server.registry}/v2/acme/shop/manifests/{digest}")[0] == 200
+
+
+def test_the_tag_that_an_application_runs_from_stays_and_it_is_told_why(
+    tmp_path: Path, rules: Path
+) -> None:
+    data = tmp_path / "data"
+    with Spindle(data, "--config", str(rules), "--set", "collect.interval=0.05") as server:
+        run(SPINDLE, "demo", "--server", f"http://{server.registry}", timeout=180)
+        [running] = tags(server, "acme/hello")
+        push(server, "acme/hello:a", "a")
+        push(server, "acme/hello:b", "b")
+        wait_for(lambda: tags(server, "acme/hello") == ["b", running], "the other tag to go")
+        told = run(SPINDLE, "retain", "--config", rules, "--data", data, "--dry-run", "--all")
+        assert f"stays  acme/hello:{running}" in told
+        assert "app acme/hello needs it: revision 1 is live" in told
+        assert server.ask("hello.acme.localhost") == (200, b"Hello from Spindle\n")
+
+
+def test_of_two_that_push_to_two_processes_at_once_one_wins(tmp_path: Path, rules: Path) -> None:
+    rules.write_text('[[immutable]]\nrepositories = ["**"]\ntags = ["*"]\n')
+    with (
+        Spindle(tmp_path / "data", "--config", str(rules), "--workers", "2") as server,
+        ThreadPoolExecutor(2) as pushers,
+    ):
+        bodies = [image(annotations={"by": who}) for who in ("alice", "bob")]
+        push(server, "acme/shop:first", "the blobs")
+        for number in range(20):
+            url = f"http://{server.registry}/v2/acme/shop/manifests/v{number}"
+
+            def put(body: bytes, url: str = url) -> int:
+                return get(url, method="PUT", data=body, headers=OF_IMAGES)[0]
+
+            statuses = list(pushers.map(put, bodies))
+            assert sorted(statuses) == [201, 409]
+            assert get(url)[1] == bodies[statuses.index(201)]
 
 
 def test_the_untagged_go_as_their_rule_says(tmp_path: Path, rules: Path) -> None:
