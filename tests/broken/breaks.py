@@ -506,4 +506,12 @@ BREAKS: Final = (
         '    " AND others.repository <> links.repository AND 0)"',
         "tests/storage/test_freed.py::test_a_manifest_frees_what_it_alone_named",
     ),
+    Break(
+        "a delete is answered when it is known what it frees",
+        "registry/manifests.py",
+        "    await exchange.reply(202)\n    exchange.registry.moved()\n",
+        "    await deletions.tell(exchange, lambda f: f.released(repository.name, released))\n"
+        "    await exchange.reply(202)\n    exchange.registry.moved()\n",
+        "tests/registry/test_deletions.py::test_the_answer_does_not_wait_for_it",
+    ),
 )

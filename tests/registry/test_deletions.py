@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.asgi import digest_of
+from starlette.types import Message, Receive, Scope, Send
+
+from registry.v2 import V2
+from storage.freed import Forecast
+from storage.names import RepositoryName
+from tests.asgi import Client, Registry, digest_of, open_store
 from tests.registry.test_retain_command import push
 from tests.servers import Spindle, get, wait_for
 
@@ -60,3 +66,40 @@ def test_what_was_not_deleted_is_no_line(tmp_path: Path) -> None:
         line = delete(server, "acme/shop/manifests/a")
         assert line["reference"] == "a"
         assert len(deletions(server)) == 1
+
+
+async def deleted(data: Path, untagged: Callable[[RepositoryName], float | None]) -> list[str]:
+    """Delete a manifest; returns what was sent, and when `untagged` was asked among that."""
+    order: list[str] = []
+
+    def asked(name: RepositoryName) -> float | None:
+        order.append("asked")
+        return untagged(name)
+
+    async with open_store(data) as store:
+        body = await Registry(store).push_image("acme/shop")
+        v2 = V2(store, moved=lambda: None, forecast=Forecast(store, asked, 3600.0))
+
+        async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+            async def sent(message: Message) -> None:
+                order.append(message["type"])
+                await send(message)
+
+            await v2(scope, receive, sent)
+
+        answer = await Client(noted)("DELETE", f"/v2/acme/shop/manifests/{digest_of(body)}")
+        assert answer.status == 202
+    return order
+
+
+async def test_the_answer_does_not_wait_for_it(tmp_path: Path) -> None:
+    order = await deleted(tmp_path / "data", lambda _: None)
+    assert order == ["http.response.start", "http.response.body", "asked"]
+
+
+async def test_where_it_cannot_be_told_nothing_else_fails(tmp_path: Path) -> None:
+    def broken(name: RepositoryName) -> float | None:
+        raise OSError("the disk is gone")
+
+    order = await deleted(tmp_path / "data", broken)
+    assert order == ["http.response.start", "http.response.body", "asked"]
