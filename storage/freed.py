@@ -15,11 +15,11 @@ from typing import Final
 from storage.digest import Digest
 from storage.names import RepositoryName
 from storage.records import statements
-from storage.records.database import Connection
+from storage.records.database import Connection, Row
 from storage.records.statements import text, whole
 from storage.store import Store
 
-STEPS: Final = 5000  # rows: some tens of milliseconds
+STEPS: Final = 20_000  # rows: some tens of milliseconds
 
 
 @dataclass(slots=True)
@@ -91,18 +91,25 @@ def freed(
     And what goes with that in turn. `manifests`: whether those go that nothing keeps. `leaving` are
     tags that are still there, and will not be.
     """
-    walk = _Walk(c, repository, leaving, steps)
+    walk = _Walk(c, repository, leaving, steps // 2)
     queue = deque(loosened)
+    touched = dict.fromkeys(queue)
     while queue and walk.steps > 0:
         digest = queue.popleft()
         # One that something keeps is asked about again when the next of its parents goes.
-        if digest not in walk.found.manifests and walk.all_go(_PARENTS, digest):
-            if size := c.one(_HERE_ALONE, repository, digest):
-                walk.found.blobs[digest] = whole(size[0])
-            if manifests and walk.manifest_goes(digest):
-                walk.found.manifests.add(digest)
-                queue += walk.some(_CHILDREN, digest, walk.steps)
+        if digest not in walk.found.manifests and manifests and walk.manifest_goes(digest):
+            walk.found.manifests.add(digest)
+            children = walk.some(_CHILDREN, digest, max(walk.steps, 1))
+            touched |= dict.fromkeys(children)
+            queue += children
     walk.found.complete = not queue and walk.steps > 0
+    walk.steps = steps - steps // 2  # whatever that took, some bytes are to be told of
+    for digest in touched:  # once, since a layer may have very many parents
+        if walk.steps <= 0:
+            walk.found.complete = False
+            break
+        if (size := walk.blob_goes(digest)) is not None:
+            walk.found.blobs[digest] = size
     return walk.found
 
 
@@ -115,19 +122,31 @@ class _Walk:
         self._leaving = leaving
 
     def manifest_goes(self, digest: str) -> bool:
-        """Whether it is a manifest, and no tag, subject or hold keeps it."""
-        key = (self._repository, digest)
+        """Whether it is a manifest, and no index, tag, subject or hold keeps it."""
         return (
-            self._c.one(_MANIFEST, *key) is not None
+            self._has(_MANIFEST, digest)
+            and self.all_go(_PARENTS, digest)
             and self.all_go(_TAGS, digest, self._leaving)
             and self.all_go(_SUBJECTS, digest)
-            and self._c.one(_HOLDS, *key) is None
+            and not self._has(_HOLDS, digest)
         )
+
+    def blob_goes(self, digest: str) -> int | None:
+        """The size in bytes of what only this repository has, if nothing in it keeps that."""
+        row = self._row(_HERE_ALONE, digest)
+        return whole(row[0]) if row is not None and self.all_go(_PARENTS, digest) else None
 
     def all_go(self, statement: str, digest: str, going: Set[str] | None = None) -> bool:
         going = self.found.manifests if going is None else going
         # One more than go tells enough: a layer may have a great many parents.
         return all(found in going for found in self.some(statement, digest, len(going) + 1))
+
+    def _has(self, statement: str, digest: str) -> bool:
+        return self._row(statement, digest) is not None
+
+    def _row(self, statement: str, digest: str) -> Row | None:
+        self.steps -= 1
+        return self._c.one(statement, self._repository, digest)
 
     def some(self, statement: str, digest: str, limit: int) -> list[str]:
         rows = self._c.all(statement, self._repository, digest, limit)

@@ -380,7 +380,7 @@ class Repository:
         return error(f"{message} in {self.name}")
 
 
-_CHILDREN: Final = 5000  # told of a deleted manifest: as many as storage.freed takes steps
+_CHILDREN: Final = 20_000  # told of a deleted manifest: as many as storage.freed takes steps
 _HERE: Final = {
     references.BLOB: "SELECT 1 FROM links WHERE repository = ? AND digest = ?",
     references.MANIFEST: "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?",

@@ -25,6 +25,7 @@ from storage.retention import Decision, Rule, Scope, Tagged, about, decide, fitt
 from storage.store import Store
 
 EVERYTHING: Final = 3600.0  # seconds between two looks at what nobody touched, for what grew old
+STEPS: Final = 1_000_000  # rows looked for in a preview: some seconds, for a person who waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class Retainer:
                     dict.fromkeys(tagged.digest.text for tagged in going),
                     manifests=True,
                     leaving={tagged.tag.text for tagged in going},
+                    steps=STEPS,
                 ),
             )
 
