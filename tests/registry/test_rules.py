@@ -77,6 +77,14 @@ def test_what_the_tables_say(file: Path) -> None:
     assert config.collect.untagged == 14 * DAY
 
 
+def test_the_example_in_the_documentation_is_read(file: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "retention.md").read_text()
+    config = loaded(file, text.partition("```toml\n")[2].partition("```")[0])
+    [rule], [names] = config.retention, config.immutable
+    assert (rule.keep_last, rule.keep_younger, rule.untagged) == (10, 30 * DAY, 7 * DAY)
+    assert names.has(RepositoryName.parse("acme/shop"))
+
+
 def test_without_tables_there_are_no_rules() -> None:
     assert (load().retention, load().immutable) == ((), ())
     assert "[[" not in as_toml(load())
