@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Any, TypeVar
 
 import pytest
@@ -249,6 +251,40 @@ async def test_a_great_many_go_page_by_page(
     await repository.put_manifest(image(), [Tag.parse(f"ci-{number}") for number in range(450)])
     assert len(await gone(Retainer(store, [rule(keep_last=7)]))) == 443
     assert len(await names(repository)) == 7
+
+
+async def test_while_many_push_no_tag_goes_that_is_among_the_newest(
+    store: Store, repository: Repository
+) -> None:
+    """The moves, which are in the order in which all that happened, are gone over again."""
+    keep, pushing = 3, 4
+
+    async def pusher(who: int) -> None:
+        nonlocal pushing
+        noise = Random(who)
+        for number in range(40):
+            tag = Tag.parse(f"t{noise.randrange(8)}")
+            await repository.put_manifest(image(f"{who}-{number}"), [tag])
+        pushing -= 1
+
+    async def retaining() -> None:
+        while pushing:
+            await Retainer(store, [rule(keep_last=keep)]).cycle()
+
+    await asyncio.gather(retaining(), retaining(), *map(pusher, range(pushing)))
+    await Retainer(store, [rule(keep_last=keep)]).cycle()
+    now: dict[Tag, int] = {}
+    removed = 0
+    for move in await store.moves(after=0, limit=10_000):
+        if move.digest is not None:
+            now[move.tag] = move.generation
+            continue
+        removed += 1
+        of_it = now.pop(move.tag)
+        assert sum(generation > of_it for generation in now.values()) >= keep
+    assert removed > 0
+    assert await names(repository) == sorted(tag.text for tag in now)
+    assert len(now) == keep
 
 
 async def test_what_nobody_touched_is_looked_at_now_and_then(
