@@ -74,7 +74,7 @@ async def keep_collecting(
             done = await collecting.cycle()
             if done:
                 log.info("garbage collected", **summary(done))
-            for name, decision in await retaining.cycle():
+            async for name, decision in retaining.cycle():
                 log.info("tag removed by retention", **line(name, decision))
         except (StorageError, OSError, sqlite3.Error):
             log.exception("collecting garbage failed; it is tried again")

@@ -9,7 +9,7 @@ kept is left to the collector.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -55,29 +55,29 @@ class Retainer:
         self._seen = 0  # generation: repositories without a later move were looked at
         self._looked = float("-inf")
 
-    async def cycle(self) -> list[tuple[RepositoryName, Decision]]:
-        """Remove the tags that are due; return them.
+    async def cycle(self) -> AsyncIterator[tuple[RepositoryName, Decision]]:
+        """Remove the tags that are due, and tell of each when it is gone.
 
         Looks at the repositories where tags moved since the last cycle, and now and then at all.
         """
         if not any(rule.removes for rule in self._rules):
-            return []
+            return
         now = self._store.now()
         everything = not 0 <= now - self._looked < EVERYTHING
         seen = await self._store.newest_move()
-        after = -1 if everything else self._seen
-        gone = []
+        after = None if everything else self._seen
         for id, name in await self._store.database.scan(lambda c: list(self._moved(c, after))):
-            gone += [(name, decision) for decision in await self._retain(id, name)]
+            async for decision in self._retain(id, name):
+                yield name, decision
         self._seen = seen
         if everything:
             self._looked = now
-        return gone
 
-    async def retain(self, name: RepositoryName) -> list[tuple[RepositoryName, Decision]]:
+    async def retain(self, name: RepositoryName) -> AsyncIterator[Decision]:
         """The same for one repository. Raises RepositoryUnknown."""
         id = await self._store.database.read(lambda c: statements.find(c, name))
-        return [(name, decision) for decision in await self._retain(id, name)]
+        async for decision in self._retain(id, name):
+            yield decision
 
     async def preview(self, name: RepositoryName | None = None) -> list[Judged]:
         """What becomes of every tag of the repositories that rules fit; nothing is changed.
@@ -85,7 +85,7 @@ class Retainer:
         Of one repository: also if no rule fits it. Raises RepositoryUnknown.
         """
         if name is None:
-            found = await self._store.database.scan(lambda c: list(self._moved(c, -1)))
+            found = await self._store.database.scan(lambda c: list(self._moved(c, None)))
         else:
             found = [(await self._store.database.read(lambda c: statements.find(c, name)), name)]
 
@@ -107,13 +107,13 @@ class Retainer:
 
         return [await self._store.database.scan(partial(judge, id, name)) for id, name in found]
 
-    def _moved(self, c: Connection, after: int) -> Iterator[tuple[int, RepositoryName]]:
-        """The repositories that rules fit, where a tag was moved after a generation."""
-        for id, name in c.all(
-            "SELECT id, name FROM repositories WHERE id IN"
-            " (SELECT repository FROM tag_moves WHERE generation > ?) ORDER BY name",
-            after,
-        ):
+    def _moved(self, c: Connection, after: int | None) -> Iterator[tuple[int, RepositoryName]]:
+        """The repositories that rules fit, where a tag was moved after a generation, or is at all.
+
+        The moves go back to the beginning of the store, so they are not read for all.
+        """
+        found = c.all(_TAGGED) if after is None else c.all(_MOVED, after)
+        for id, name in found:
             parsed = RepositoryName.parse(text(name))
             if any(rule.removes for rule in fitting(self._rules, parsed)):
                 yield whole(id), parsed
@@ -137,14 +137,14 @@ class Retainer:
             grace=self._store.grace,
         )
 
-    async def _retain(self, id: int, name: RepositoryName) -> list[Decision]:
+    async def _retain(self, id: int, name: RepositoryName) -> AsyncIterator[Decision]:
         decisions = await self._store.database.scan(lambda c: self._decide(c, id, name))
         due = [decision for decision in decisions if not decision.stays]
-        gone: list[Decision] = []
         for start in range(0, len(due), PAGE):
             page = due[start : start + PAGE]
-            gone += await self._store.database.write(partial(self._remove, page, id, name))
-        return gone
+            gone = await self._store.database.write(partial(self._remove, page, id, name))
+            for decision in gone:
+                yield decision
 
     def _remove(
         self, page: Sequence[Decision], id: int, name: RepositoryName, c: Connection
@@ -193,3 +193,13 @@ def _held(c: Connection, name: RepositoryName, digest: Digest) -> bool:
         *(name.text, digest.text),
     )
     return row is not None
+
+
+_TAGGED: Final = (
+    "SELECT id, name FROM repositories WHERE EXISTS (SELECT 1 FROM tags WHERE repository = id)"
+    " ORDER BY repositories.name"
+)
+_MOVED: Final = (
+    "SELECT id, name FROM repositories WHERE id IN"
+    " (SELECT repository FROM tag_moves WHERE generation > ?) ORDER BY name"
+)

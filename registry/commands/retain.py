@@ -51,10 +51,9 @@ async def _retain(
             return
         gone = 0
         for one in judged:
-            went = await retaining.retain(one.name) if one.going else []
-            for name, decision in went:
-                _print("went", name, decision)
-            gone += len(went)
+            async for decision in retaining.retain(one.name):
+                _print("went", one.name, decision)
+                gone += 1
     print(f"{_tags(gone)} went")
 
 

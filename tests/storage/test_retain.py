@@ -79,7 +79,7 @@ async def names(repository: Repository) -> list[str]:
 
 
 async def gone(retainer: Retainer) -> list[str]:
-    return [decision.tagged.tag.text for _, decision in await retainer.cycle()]
+    return [decision.tagged.tag.text async for _, decision in retainer.cycle()]
 
 
 def hold(repository: Repository, digest: Digest) -> Callable[[Connection], int]:
@@ -269,10 +269,10 @@ async def test_while_many_push_no_tag_goes_that_is_among_the_newest(
 
     async def retaining() -> None:
         while pushing:
-            await Retainer(store, [rule(keep_last=keep)]).cycle()
+            await gone(Retainer(store, [rule(keep_last=keep)]))
 
     await asyncio.gather(retaining(), retaining(), *map(pusher, range(pushing)))
-    await Retainer(store, [rule(keep_last=keep)]).cycle()
+    await gone(Retainer(store, [rule(keep_last=keep)]))
     now: dict[Tag, int] = {}
     removed = 0
     for move in await store.moves(after=0, limit=10_000):
