@@ -31,15 +31,19 @@ class AccessLog:
         started = time.perf_counter()
         request_id, host, agent = _of_interest(scope["headers"])
         scope.setdefault("state", {})["request_id"] = request_id
-        status, sent = 0, 0
+        status, sent, ended = 0, 0, 0.0
 
         async def answer(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID, request_id)]
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    ended = (
+                        time.perf_counter()
+                    )  # there may be work that the answer did not wait for
             await send(message)
 
         try:
@@ -54,7 +58,7 @@ class AccessLog:
                 path=_shown(scope.get("raw_path", b"")),
                 status=status or None,  # None: the client left, or the answer failed, before it
                 bytes=sent,
-                ms=round((time.perf_counter() - started) * 1000, 2),
+                ms=round(((ended or time.perf_counter()) - started) * 1000, 2),
                 client=client[0] if client else None,
                 agent=_shown(agent),
             )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
 from registry.deploy.gateway import Gateway
@@ -23,6 +25,7 @@ from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.records.sqlite import SQLite
+from storage.retention import immutable
 from storage.store import Store
 
 
@@ -46,6 +49,7 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
         grace=config.collect.grace,
         uploads=config.limits.uploads,
         upload_bytes=config.limits.upload_bytes,
+        immutable=partial(immutable, config.immutable),
     )
     try:
         journal = Journal(database)
@@ -68,6 +72,7 @@ def create_app(
         moved=wake,
         manifest_limit=config.limits.manifest,
         page_limit=config.limits.page,
+        forecast=forecast(records.store, config),
     )
     v1 = Starlette(
         routes=api.routes(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Sequence
 
-from registry import ranges
+from registry import deletions, ranges
 from registry.errors import Header
 from registry.exchange import Exchange
 from registry.preconditions import entity_tag, none_match
@@ -119,5 +119,7 @@ async def _send_parts(
 async def delete(exchange: Exchange) -> None:
     """end-10. The repository lets go of the blob; its bytes are collected with the last link."""
     repository = exchange.repository
-    await repository.delete_blob(_sought(exchange.last))
+    digest = _sought(exchange.last)
+    await repository.delete_blob(digest)
     await exchange.reply(202)
+    await deletions.tell(exchange, lambda forecast: forecast.unlinked(digest))

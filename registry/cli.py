@@ -78,6 +78,28 @@ def collect(
         _stop(str(error))
 
 
+@command.command()
+def retain(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print what would go, and change nothing.")
+    ] = False,
+    repository: Annotated[str | None, typer.Option("--repository", help="Only this one.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Print also what stays.")] = False,
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Remove tags by the [[retention]] rules now; a server may be running on the data."""
+    from registry.commands import retain as retaining
+    from registry.commands import serve as serving
+
+    settings = _settings(config, data, None, None, None, assignments)
+    try:
+        retaining.retain(settings, dry_run=dry_run, repository=repository, everything=everything)
+    except serving.CannotStart as error:
+        _stop(str(error))
+
+
 @command.command("config")
 def show_config(
     config: ConfigFile = None,

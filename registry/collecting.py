@@ -5,38 +5,69 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
 import structlog
 
 from registry.leaps import Leaps
-from registry.settings import NEVER, CollectSettings
+from registry.settings import NEVER, CollectSettings, Config
+from storage import retention
 from storage.collect import Collected, Collector
 from storage.errors import StorageError
+from storage.freed import Forecast
+from storage.names import RepositoryName
+from storage.retain import Retainer
+from storage.retention import Decision, Rule, Scope
 from storage.store import Store
 
 STRAYS: Final = 24 * 3600.0  # seconds between two readings of all names in the store
 
 
-def collector(store: Store, settings: CollectSettings) -> Collector:
+def untagged_age(
+    settings: CollectSettings, rules: Sequence[Rule]
+) -> Callable[[RepositoryName], float | None]:
+    """How many seconds a manifest stays that nothing keeps; None: for ever."""
+
+    @lru_cache(1000)  # the collector asks for every manifest that nothing keeps
+    def age(name: RepositoryName) -> float | None:
+        said = retention.untagged(rules, name, settings.untagged)
+        return None if said == NEVER else said
+
+    return age
+
+
+def collector(store: Store, settings: CollectSettings, rules: Sequence[Rule] = ()) -> Collector:
+    ages = {settings.untagged, *(rule.untagged for rule in rules)} - {None}
     return Collector(
         store,
-        untagged=None if settings.untagged == NEVER else lambda _: settings.untagged,
+        untagged=None if ages == {NEVER} else untagged_age(settings, rules),
         quarantine=settings.quarantine,
         upload_age=settings.upload_age,
     )
 
 
+def forecast(store: Store, config: Config) -> Forecast:
+    age = untagged_age(config.collect, config.retention)
+    return Forecast(store, age, config.collect.quarantine)
+
+
 async def keep_collecting(
-    store: Store, settings: CollectSettings, *, ticks: Callable[[], float] = time.monotonic
+    store: Store,
+    settings: CollectSettings,
+    *,
+    rules: Sequence[Rule] = (),
+    immutable: Sequence[Scope] = (),
+    ticks: Callable[[], float] = time.monotonic,
 ) -> None:
     """Until it is cancelled. What goes wrong is logged and tried again: nothing depends on it.
 
     `ticks` is a clock that cannot be set, in seconds.
     """
     log = structlog.get_logger()
-    collecting = collector(store, settings)
+    collecting = collector(store, settings, rules)
+    retaining = Retainer(store, rules, immutable)
     leaps = Leaps(max(settings.grace, settings.quarantine, settings.upload_age))
     resting = False
     looked = float("-inf")
@@ -51,12 +82,24 @@ async def keep_collecting(
                 looked = ticks()
                 if found:
                     log.warning("blobs without a repository are in quarantine", blobs=found)
-            done = Collected() if resting else await collecting.cycle()
-            if done:
-                log.info("garbage collected", **summary(done))
+            if not resting:
+                done = await collecting.cycle()
+                if done:
+                    log.info("garbage collected", **summary(done))
+                async for name, decision in retaining.cycle():
+                    log.info("tag removed by retention", **line(name, decision))
         except (StorageError, OSError, sqlite3.Error):
             log.exception("collecting garbage failed; it is tried again")
         await asyncio.sleep(settings.interval)
+
+
+def line(name: RepositoryName, decision: Decision) -> dict[str, str]:
+    return {
+        "repository": name.text,
+        "tag": decision.tagged.tag.text,
+        "digest": decision.tagged.digest.text,
+        "reason": decision.reason,
+    }
 
 
 def summary(done: Collected) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """The effective settings: a TOML file < the environment < flags.
 
 Every setting has one dotted name, such as `gateway.listen`; in the environment it is
-SPINDLE_GATEWAY_LISTEN. An unknown name or a bad value stops the start and says which and why.
+SPINDLE_GATEWAY_LISTEN. Rules, such as `[[retention]]`, are lists of tables and in the file alone.
+An unknown name or a bad value stops the start and says which and why.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from registry.rules import KINDS, RuleInvalid
 from registry.settings import ENVIRONMENT_PREFIX, NEVER, SETTINGS, Config, Count, Seconds
 
 NOT_SETTINGS = frozenset({"SPINDLE_CONFIG", "SPINDLE_SERVER"})  # read by the command line
@@ -33,13 +35,13 @@ def load(
     flags: Mapping[str, str] | None = None,
 ) -> Config:
     """The effective settings. `flags` are by dotted name. Raises ConfigInvalid."""
-    texts: dict[str, str] = {}
-    if file is not None:
-        texts |= _from_file(file)
+    tree = {} if file is None else _read(file)
+    rules = _rules(tree)
+    texts = dict(_flatten(tree, ""))
     texts |= _from_environment(environment or {})
     for name, text in (flags or {}).items():
         texts[_known(name)] = text
-    config: Config = _build(Config, "", texts)
+    config: Config = dataclasses.replace(_build(Config, "", texts), **rules)
     if not (config.registry.listen.loopback or config.registry.open):
         raise ConfigInvalid(
             "registry.listen",
@@ -64,6 +66,9 @@ def as_toml(config: Config) -> str:
         plain = isinstance(value, bool | Count | Seconds) and value != NEVER
         shown = str(value).lower() if plain else _quoted(str(value))
         lines.append(f"{key} = {shown}  # {setting.help}")
+    for kind in KINDS.values():
+        for table in getattr(config, kind.name):
+            lines += ["", *kind.write(table)]
     return "\n".join(lines) + "\n"
 
 
@@ -82,27 +87,36 @@ def _build(section: Any, prefix: str, texts: Mapping[str, str]) -> Any:
                 values[row.name] = SETTINGS[name].parse(texts[name])
             except ValueError as error:
                 raise ConfigInvalid(name, str(error)) from None
-        elif name not in SETTINGS:
+        elif name not in SETTINGS and name not in KINDS:
             values[row.name] = _build(hints[row.name], f"{name}.", texts)
     return section(**values)
 
 
 def _known(name: str) -> str:
+    if name.partition(".")[0] in KINDS:
+        raise ConfigInvalid(name, "is set in a file, by tables: see --config")
     if name not in SETTINGS:
-        close = difflib.get_close_matches(name, SETTINGS, n=1)
+        close = difflib.get_close_matches(name, [*SETTINGS, *KINDS], n=1)
         hint = f"did you mean {close[0]}?" if close else "`spindle config` lists them all"
         raise ConfigInvalid(name, f"there is no such setting; {hint}")
     return name
 
 
-def _from_file(file: Path) -> dict[str, str]:
+def _read(file: Path) -> dict[str, Any]:
     try:
-        tree = tomllib.loads(file.read_text("utf-8"))
+        return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
         raise ConfigInvalid(str(file), f"cannot be read: {error.strerror}") from None
     except ValueError as error:  # TOML, or not UTF-8
         raise ConfigInvalid(str(file), f"is not TOML: {error}") from None
-    return dict(_flatten(tree, ""))
+
+
+def _rules(tree: dict[str, Any]) -> dict[str, Any]:
+    """Take the lists of tables out of a file's content."""
+    try:
+        return {name: kind.read(tree.pop(name, [])) for name, kind in KINDS.items()}
+    except RuleInvalid as error:
+        raise ConfigInvalid(error.name, error.reason) from None
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:

@@ -92,6 +92,7 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     storage.UploadOffset: (416, "BLOB_UPLOAD_INVALID"),
     storage.UploadsTooMany: (429, "TOOMANYREQUESTS"),
     storage.Held: (409, "DENIED"),
+    storage.Immutable: (409, "DENIED"),
     storage.Damaged: (500, UNKNOWN),
     storage.LayoutUnknown: (500, UNKNOWN),
     storage.LayoutRefused: (500, UNKNOWN),

@@ -23,6 +23,7 @@ from registry.errors import (
     Header,
     QueryInvalid,
 )
+from storage.freed import Forecast
 from storage.names import RepositoryName
 from storage.repository import Repository
 from storage.store import Store
@@ -47,6 +48,8 @@ class Registry:
     """Bytes of a blob, or None for no limit."""
     page_limit: int
     """Entries of a list in one answer."""
+    forecast: Forecast | None = None
+    """Tells, for the log, what a deletion will free; None: that is not logged."""
 
 
 class Exchange:

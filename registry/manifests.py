@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from registry import deletions
 from registry.errors import Header, PreconditionFailed, QueryInvalid, TagsTooMany
 from registry.exchange import Exchange
 from registry.preconditions import entity_tag, fulfilled, none_match
@@ -62,6 +63,8 @@ async def push(exchange: Exchange) -> None:
         with suppress(Unknown):
             current = (await repository.stat_manifest(reference)).digest
         guard(current)
+    if isinstance(reference, Digest):  # else it is not known yet what the tag would become
+        await repository.refuse_moves(tags, reference)
     exchange.check_body(limit)
     body = b"".join([piece async for piece in exchange.body(limit)])
     manifest = await _parse(
@@ -125,8 +128,9 @@ async def delete(exchange: Exchange) -> None:
     repository = exchange.repository
     reference = _sought(exchange.last)
     if isinstance(reference, Tag):
-        await repository.delete_tag(reference)
+        released = [await repository.delete_tag(reference)]
     else:
-        await repository.delete_manifest(reference)
+        released = await repository.delete_manifest(reference)
     await exchange.reply(202)
     exchange.registry.moved()
+    await deletions.tell(exchange, lambda forecast: forecast.released(repository.name, released))

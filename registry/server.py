@@ -131,7 +131,12 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
             if applications and config.deploy.enabled:
                 behind.append(tasks.create_task(applications.deployer.run()))
             if applications and config.collect.enabled:
-                collecting = keep_collecting(records.store, config.collect)
+                collecting = keep_collecting(
+                    records.store,
+                    config.collect,
+                    rules=config.retention,
+                    immutable=config.immutable,
+                )
                 behind.append(tasks.create_task(collecting))
             stopping = tasks.create_task(stop.wait())
             # What ends by itself has failed; then the process ends with it.

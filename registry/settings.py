@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from storage.retention import Rule, Scope
+
 ENVIRONMENT_PREFIX = "SPINDLE_"
+TABLES = {"tables": True}  # marks what is no setting with a name of its own: see registry.rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +66,34 @@ class Bytes(int):
 
 
 class Seconds(float):
-    """More than nothing, and finite."""
+    """More than nothing, and finite; written as seconds, or with min, h or d behind the number."""
+
+    _UNITS: Mapping[str, int] = {"": 1, "s": 1, "min": 60, "h": 3600, "d": 24 * 3600}
 
     @classmethod
     def parse(cls, text: str) -> Seconds:
-        value = cls(text)  # raises ValueError itself
+        number, unit = text.strip(), ""
+        if match := re.fullmatch(r"([0-9.]{1,15})\s*(s|min|h|d)", number):
+            number, unit = match[1], match[2]
+        value = cls(float(number) * cls._UNITS[unit])  # float raises ValueError itself
         if not 0 < value < 1e9:
-            raise ValueError(f"{text!r} is not a time in seconds above 0")
+            raise ValueError(f"{text!r} is not a time above 0, such as 90, 12h or 30d")
         return value
 
     def __str__(self) -> str:
-        return f"{float(self):g}"
+        return f"{float(self):.15g}"
 
 
 class Age(Seconds):
     """Seconds, or never."""
+
+    @property
+    def in_units(self) -> str:
+        """The same in the largest unit of which it is a whole number, for people."""
+        for unit in ("d", "h", "min"):
+            if self != NEVER and self % self._UNITS[unit] == 0:
+                return f"{int(self / self._UNITS[unit])}{unit}"
+        return str(self)
 
     @classmethod
     def parse(cls, text: str) -> Age:
@@ -215,6 +231,8 @@ class Config:
     collect: CollectSettings = field(default_factory=CollectSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    retention: tuple[Rule, ...] = field(default=(), metadata=TABLES)
+    immutable: tuple[Scope, ...] = field(default=(), metadata=TABLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +252,8 @@ class Setting:
 def settings(section: Any = Config, prefix: str = "") -> Iterator[Setting]:
     hints = get_type_hints(section)
     for row in dataclasses.fields(section):
+        if row.metadata.get("tables"):
+            continue
         kind = hints[row.name]
         if dataclasses.is_dataclass(kind) and kind is not Listen:
             yield from settings(kind, f"{prefix}{row.name}.")

@@ -14,6 +14,7 @@ from registry import blobs, catalog, extensions, manifests, referrers, tags, upl
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
 from registry.exchange import JSON, Exchange, Registry
 from registry.permissions import Need
+from storage.freed import Forecast
 from storage.store import Store
 
 log = structlog.get_logger(__name__)
@@ -140,8 +141,9 @@ class V2:
         manifest_limit: int = MANIFEST_LIMIT,
         blob_limit: int | None = None,
         page_limit: int = PAGE_LIMIT,
+        forecast: Forecast | None = None,
     ) -> None:
-        self._registry = Registry(store, moved, manifest_limit, blob_limit, page_limit)
+        self._registry = Registry(store, moved, manifest_limit, blob_limit, page_limit, forecast)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, self._registry)

@@ -14,6 +14,7 @@
      |- UploadOffset            bytes offered for another place than the end of the upload
      |- UploadsTooMany          more uploads are open, or more bytes lie in them, than may be
      |- Held                    something that runs still needs it
+     |- Immutable               a tag that may not move, nor go
      |- Damaged                 what is on the disk is not what was put there
      |- LayoutUnknown           the data belongs to a newer release
      |- LayoutRefused           the data directory cannot be trusted
@@ -95,6 +96,10 @@ class UploadsTooMany(StorageError):
 
 class Held(StorageError):
     """Something that runs still needs it; the message names what."""
+
+
+class Immutable(StorageError):
+    """A tag is there, and may not move nor go; the message names it and what it is."""
 
 
 class Damaged(StorageError):

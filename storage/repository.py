@@ -19,6 +19,7 @@ from storage.errors import (
     BlobUnknown,
     Damaged,
     Held,
+    Immutable,
     ManifestUnknown,
     RepositoryUnknown,
     StorageError,
@@ -60,7 +61,16 @@ class Referrer:
 class Repository:
     """One repository. Making one costs nothing; it exists once something was pushed to it."""
 
-    __slots__ = ("_blobs", "_database", "_grace", "_now", "_open_uploads", "_token", "name")
+    __slots__ = (
+        "_blobs",
+        "_database",
+        "_grace",
+        "_immutable",
+        "_now",
+        "_open_uploads",
+        "_token",
+        "name",
+    )
 
     def __init__(self, name: RepositoryName, store: Store) -> None:
         self.name = name
@@ -68,6 +78,7 @@ class Repository:
         self._blobs = store.blobs
         self._now = store.now
         self._grace = store.grace
+        self._immutable = store.immutable
         self._token = store.token
         self._open_uploads = store.open_uploads
 
@@ -215,7 +226,7 @@ class Repository:
         What it refers to need not be here. Raises ManifestInvalid when it gives another size for
         something that is. `guard` is called within the transaction with what the first tag, or
         without tags the manifest's own digest, stands for (None: nothing); nothing is kept when it
-        raises.
+        raises. Raises Immutable when one of the tags is something else for good.
         """
         subject = manifest.subject
         reference = tags[0] if tags else manifest.digest
@@ -225,6 +236,7 @@ class Repository:
                 statement = _MANIFEST_WITHOUT_BODY[type(reference)]
                 row = c.one(statement, self.name.text, reference.text)
                 guard(None if row is None else Digest.parse(text(row[0])))
+            statements.refuse_moves(c, self.name, tags, manifest.digest, self._immutable)
             repository = statements.ensure(c, self.name)
             statements.check_sizes(c, repository, manifest)
             now = self._now()
@@ -252,6 +264,12 @@ class Repository:
 
         await self._database.write(change)
 
+    async def refuse_moves(self, tags: Sequence[Tag], digest: Digest) -> None:
+        """Raises Immutable if `put_manifest` of that digest with these tags would, as of now."""
+        await self._database.read(
+            lambda c: statements.refuse_moves(c, self.name, tags, digest, self._immutable)
+        )
+
     async def manifest(self, reference: Tag | Digest) -> StoredManifest:
         """Raises ManifestUnknown or RepositoryUnknown."""
         return await self._stored(reference, _MANIFEST)
@@ -277,13 +295,14 @@ class Repository:
             bytes(body) if isinstance(body, bytes) else b"",
         )
 
-    async def delete_manifest(self, digest: Digest) -> None:
-        """Delete it with every tag on it.
+    async def delete_manifest(self, digest: Digest) -> list[Digest]:
+        """Delete it with every tag on it; return what it referred to, or many of that.
 
-        Raises Held, naming who needs it, and ManifestUnknown or RepositoryUnknown.
+        Raises Held, naming who needs it, Immutable, naming a tag on it that may not go, and
+        ManifestUnknown or RepositoryUnknown.
         """
 
-        def change(c: Connection) -> bool:
+        def change(c: Connection) -> list[Digest] | None:
             held = c.one(
                 "SELECT holder, reason FROM holds WHERE repository_name = ? AND digest = ?"
                 " ORDER BY holder",
@@ -292,31 +311,43 @@ class Repository:
             )
             if held is not None:
                 raise Held(f"{digest} is needed by {text(held[0])}: {text(held[1])}")
-            return statements.delete_manifest(c, statements.find(c, self.name), digest, self._now())
+            repository = statements.find(c, self.name)
+            for tag in statements.tags_of(c, repository, digest):
+                self._refuse_deletion(tag, digest)
+            children = references.children(c, repository, digest, _CHILDREN)
+            gone = statements.delete_manifest(c, repository, digest, self._now())
+            return children if gone else None
 
-        if not await self._database.write(change):
+        children = await self._database.write(change)
+        if children is None:
             raise await self._unknown(ManifestUnknown, f"no manifest {digest}")
+        return children
+
+    def _refuse_deletion(self, tag: Tag, digest: Digest) -> None:
+        if self._immutable(self.name, tag):
+            raise Immutable(
+                f"{self.name}:{tag} is {digest} and immutable: it cannot be deleted, unless the"
+                " registry's settings name it no longer"
+            )
 
     # Tags
 
-    async def delete_tag(self, tag: Tag) -> None:
-        """Delete one tag and nothing else. Raises ManifestUnknown or RepositoryUnknown."""
+    async def delete_tag(self, tag: Tag) -> Digest:
+        """Delete one tag and nothing else; return what it was.
 
-        def change(c: Connection) -> bool:
-            repository = statements.find(c, self.name)
-            gone = c.one(
-                "DELETE FROM tags WHERE repository = ? AND name = ? RETURNING digest",
-                *(repository, tag.text),
-            )
-            if gone is None:
-                return False
-            now = self._now()
-            statements.record_moves(c, repository, {tag: None}, now)
-            references.lease_manifest(c, repository, text(gone[0]), now)
-            return True
+        Raises Immutable, and ManifestUnknown or RepositoryUnknown.
+        """
 
-        if not await self._database.write(change):
+        def change(c: Connection) -> Digest | None:
+            gone = statements.delete_tag(c, statements.find(c, self.name), tag, self._now())
+            if gone is not None:
+                self._refuse_deletion(tag, gone)  # and so it did not happen
+            return gone
+
+        gone = await self._database.write(change)
+        if gone is None:
             raise await self._unknown(ManifestUnknown, f"no tag {tag}")
+        return gone
 
     async def tags(self, *, after: str | None, limit: int) -> list[Tag]:
         """In byte order, strictly after a tag that need not exist. Raises RepositoryUnknown."""
@@ -366,6 +397,7 @@ class Repository:
         return error(f"{message} in {self.name}")
 
 
+_CHILDREN: Final = 20_000  # told of a deleted manifest: as many as storage.freed takes steps
 _HERE: Final = {
     references.BLOB: "SELECT 1 FROM links WHERE repository = ? AND digest = ?",
     references.MANIFEST: "SELECT 1 FROM manifests WHERE repository = ? AND digest = ?",

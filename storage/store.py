@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, TypedDict, Unpack
 
 from storage.blobs import BlobStore
 from storage.digest import Digest
@@ -21,6 +21,10 @@ from storage.repository import Repository
 GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
 
 _token: Final = partial(secrets.token_urlsafe, 16)
+
+
+def _movable(name: RepositoryName, tag: Tag) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,25 @@ class Move:
     at: float
 
 
+class Terms(TypedDict, total=False):
+    """What a store can be told beside where things are; see Store."""
+
+    now: Callable[[], float]
+    grace: float
+    token: Callable[[], str]
+    uploads: int | None
+    upload_bytes: int | None
+    immutable: Callable[[RepositoryName, Tag], bool]
+
+
 class Store:
     """Everything that is kept. Made by `open`; closes the database and the blob store it is given.
 
     `now` is the clock, in seconds since 1970. What a client was told is there stays for at least
     three quarters of `grace` seconds, even if nothing refers to it. `token` makes what nobody can
     guess: 128 random bits as text. `uploads` and `upload_bytes` limit what may be open at a time.
+    `immutable` tells which tags may neither move nor go once they are there; it is asked within
+    transactions, so it must be quick and know no other thing.
     """
 
     def __init__(
@@ -55,6 +72,7 @@ class Store:
         token: Callable[[], str] = _token,
         uploads: int | None = None,
         upload_bytes: int | None = None,
+        immutable: Callable[[RepositoryName, Tag], bool] = _movable,
     ) -> None:
         self.database = database
         self.blobs = blobs
@@ -62,29 +80,13 @@ class Store:
         self.grace = grace
         self.token = token
         self.open_uploads = OpenUploads(blobs, most=uploads, most_bytes=upload_bytes)
+        self.immutable = immutable
 
     @staticmethod
-    async def open(
-        database: Database,
-        blobs: BlobStore,
-        *,
-        now: Callable[[], float] = time.time,
-        grace: float = GRACE,
-        token: Callable[[], str] = _token,
-        uploads: int | None = None,
-        upload_bytes: int | None = None,
-    ) -> Store:
+    async def open(database: Database, blobs: BlobStore, **terms: Unpack[Terms]) -> Store:
         """A store whose tables are up to date. Raises LayoutUnknown."""
         await database.migrate("storage", STEPS)
-        return Store(
-            database,
-            blobs,
-            now=now,
-            grace=grace,
-            token=token,
-            uploads=uploads,
-            upload_bytes=upload_bytes,
-        )
+        return Store(database, blobs, **terms)
 
     def repository(self, name: RepositoryName) -> Repository:
         return Repository(name, self)

@@ -23,7 +23,7 @@ def collect(config: Config, *, dry_run: bool) -> None:
 
 async def _collect(config: Config, dry_run: bool) -> Collected:
     async with app.open_records(config) as records:
-        collecting = collector(records.store, config.collect)
+        collecting = collector(records.store, config.collect, config.retention)
         if dry_run:
             return await collecting.preview()
         await collecting.strays()

@@ -67,6 +67,15 @@ def release(c: Connection, repository: int, digest: Digest, now: float) -> None:
         lease_manifest(c, repository, child, now)
 
 
+def children(c: Connection, repository: int, digest: Digest, limit: int) -> list[Digest]:
+    """What it keeps: its content, and what refers to it."""
+    rows = c.all(
+        "SELECT child FROM edges WHERE repository = ? AND parent = ? LIMIT ?",
+        *(repository, digest.text, limit),
+    )
+    return [Digest.parse(str(child)) for (child,) in rows]
+
+
 def lease_blob(c: Connection, repository: int, digest: str, now: float) -> None:
     """A lease from now for a blob, if it is here and nothing keeps it."""
     _lease(c, repository, digest, BLOB, now)

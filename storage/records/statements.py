@@ -6,10 +6,10 @@ transaction that it is a part of.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from storage.digest import Digest
-from storage.errors import ManifestInvalid, RepositoryUnknown
+from storage.errors import Immutable, ManifestInvalid, RepositoryUnknown
 from storage.manifest import Manifest
 from storage.names import RepositoryName, Tag
 from storage.records import references
@@ -79,6 +79,45 @@ def move_tags(
     references.unlease_manifest(c, repository, digest)
 
 
+def refuse_moves(
+    c: Connection,
+    name: RepositoryName,
+    tags: Iterable[Tag],
+    digest: Digest,
+    immutable: Callable[[RepositoryName, Tag], bool],
+) -> None:
+    """Raises Immutable when one of the tags may not be pointed at that digest."""
+    for tag in tags:
+        if not immutable(name, tag):
+            continue
+        row = c.one(
+            "SELECT digest FROM tags JOIN repositories ON repository = id"
+            " WHERE repositories.name = ? AND tags.name = ?",
+            *(name.text, tag.text),
+        )
+        if row is not None and row[0] != digest.text:
+            raise Immutable(
+                f"{name}:{tag} is {text(row[0])} and immutable: it cannot become {digest}; push"
+                " under another tag"
+            )
+
+
+def delete_tag(
+    c: Connection, repository: int, tag: Tag, now: float, *, generation: int | None = None
+) -> Digest | None:
+    """Return what it was; None: it is not here, or not of that generation any more."""
+    gone = c.one(
+        "DELETE FROM tags WHERE repository = ? AND name = ?"
+        " AND generation = coalesce(?, generation) RETURNING digest",
+        *(repository, tag.text, generation),
+    )
+    if gone is None:
+        return None
+    record_moves(c, repository, {tag: None}, now)
+    references.lease_manifest(c, repository, text(gone[0]), now)
+    return Digest.parse(text(gone[0]))
+
+
 def delete_manifest(c: Connection, repository: int, digest: Digest, now: float) -> bool:
     """With every tag on it, and what it alone kept left to the collector. False: it is not here."""
     tags = c.all(
@@ -92,6 +131,14 @@ def delete_manifest(c: Connection, repository: int, digest: Digest, now: float) 
     if gone:
         references.release(c, repository, digest, now)
     return bool(gone)
+
+
+def tags_of(c: Connection, repository: int, digest: Digest) -> list[Tag]:
+    rows = c.all(
+        "SELECT name FROM tags WHERE repository = ? AND digest = ? ORDER BY name",
+        *(repository, digest.text),
+    )
+    return [Tag.parse(text(name)) for (name,) in rows]
 
 
 def unlink(c: Connection, repository: int, digest: Digest, now: float) -> bool:

@@ -16,7 +16,7 @@ SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob
 # Values and choices: nothing that waits, looks at a clock, or touches a disk.
 PURE = (
     *("storage.digest", "storage.names", "storage.document", "storage.descriptor"),
-    *("storage.manifest", "storage.errors"),
+    *("storage.manifest", "storage.errors", "storage.patterns", "storage.retention"),
     *("registry.deploy.spin", "registry.deploy.apps", "registry.deploy.rollout"),
 )
 WORLD = {"os", "asyncio", "sqlite3", "pathlib", "time", "threading", "socket", "subprocess"}

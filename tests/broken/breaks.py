@@ -389,4 +389,144 @@ BREAKS: Final = (
         "            pass  # some",
         "tests/registry/test_upload_limits.py",
     ),
+    # Immutable tags
+    Break(
+        "whether a tag is immutable is asked before the transaction alone",
+        "storage/repository.py",
+        """        def change(c: Connection) -> None:
+            if guard is not None:
+                statement = _MANIFEST_WITHOUT_BODY[type(reference)]
+                row = c.one(statement, self.name.text, reference.text)
+                guard(None if row is None else Digest.parse(text(row[0])))
+            statements.refuse_moves(c, self.name, tags, manifest.digest, self._immutable)
+""",
+        """        await self.refuse_moves(tags, manifest.digest)
+
+        def change(c: Connection) -> None:
+            if guard is not None:
+                statement = _MANIFEST_WITHOUT_BODY[type(reference)]
+                row = c.one(statement, self.name.text, reference.text)
+                guard(None if row is None else Digest.parse(text(row[0])))
+""",
+        "tests/conformance/test_immutable_tags.py::test_of_two_that_push_it_at_once_one_wins",
+    ),
+    Break(
+        "only the first of several tags is asked about",
+        "storage/records/statements.py",
+        "    for tag in tags:\n        if not immutable(name, tag):",
+        "    for tag in list(tags)[:1]:\n        if not immutable(name, tag):",
+        "tests/conformance/test_immutable_tags.py"
+        "::test_of_several_tags_in_one_push_all_move_or_none",
+    ),
+    Break(
+        "a delete by digest takes an immutable tag along",
+        "storage/repository.py",
+        "for tag in statements.tags_of(c, repository, digest):",
+        "for tag in ():",
+        "tests/conformance/test_immutable_tags.py"
+        "::test_nor_can_its_manifest_which_would_take_it_along",
+    ),
+    Break(
+        "an immutable tag can be deleted",
+        "storage/repository.py",
+        "                self._refuse_deletion(tag, gone)",
+        "                pass",
+        "tests/conformance/test_immutable_tags.py::test_it_cannot_be_deleted",
+    ),
+    Break(
+        "an immutable tag cannot be pushed again as it is",
+        "storage/records/statements.py",
+        "if row is not None and row[0] != digest.text:",
+        "if row is not None:",
+        "tests/conformance/test_immutable_tags.py::test_the_same_can_be_pushed_again",
+    ),
+    Break(
+        "what is refused is read first, though its digest was told",
+        "registry/manifests.py",
+        "        await repository.refuse_moves(tags, reference)\n",
+        "        pass\n",
+        "tests/conformance/test_immutable_tags.py"
+        "::test_where_the_digest_is_told_it_is_refused_before_the_body_is_read",
+    ),
+    # Retention
+    Break(
+        "a star leads past a slash",
+        "storage/patterns.py",
+        "                no_slash |= 1 << place",
+        "                anything |= 1 << place",
+        "tests/storage/test_patterns.py::test_a_pattern_of_repositories_fits_whole_names",
+    ),
+    Break(
+        "a signature takes a place of the newest tags",
+        "storage/retention.py",
+        "if one.follows is None and one.tag not in named]",
+        "if one.tag not in named]",
+        "tests/storage/test_retention.py::test_a_tag_about_a_digest_follows_it_and_takes_no_place",
+    ),
+    Break(
+        "what is kept by its name takes a place of the newest tags",
+        "storage/retention.py",
+        "if one.follows is None and one.tag not in named]",
+        "if one.follows is None]",
+        "tests/storage/test_retention.py"
+        "::test_what_is_named_stays_and_takes_no_place_of_the_newest",
+    ),
+    Break(
+        "a signature goes while what it signs is here",
+        "storage/retention.py",
+        "        if reason is None and tagged.follows:",
+        "        if False:",
+        "tests/storage/test_retention.py::test_a_tag_about_a_digest_follows_it_and_takes_no_place",
+    ),
+    Break(
+        "a rule that only protects makes other tags go",
+        "storage/retention.py",
+        "if rule.removes and rule.scope.covers(tagged.tag)]",
+        "if rule.scope.covers(tagged.tag)]",
+        "tests/storage/test_retention.py::test_to_protect_is_no_reason_for_others_to_go",
+    ),
+    Break(
+        "a tag goes that was moved since it was decided",
+        "storage/retain.py",
+        "self._store.now(), tagged.generation",
+        "self._store.now(), None",
+        "tests/storage/test_retain.py::test_a_push_that_comes_between_wins",
+    ),
+    Break(
+        "a tag goes whose revision has just begun to run",
+        "storage/retain.py",
+        "if _held(c, name, tagged.digest) or _follows",
+        "if _follows",
+        "tests/storage/test_retain.py::test_what_is_needed_since_just_now_stays",
+    ),
+    Break(
+        "a signature goes whose subject has just come",
+        "storage/retain.py",
+        " or _follows(c, id, tagged.tag):",
+        ":",
+        "tests/storage/test_retain.py::test_a_signature_whose_subject_comes_just_now_stays",
+    ),
+    Break(
+        "a tag that retention removes keeps its manifest for ever",
+        "storage/records/statements.py",
+        "    references.lease_manifest(c, repository, text(gone[0]), now)\n    return Digest",
+        "    return Digest",
+        "tests/storage/test_retain.py"
+        "::test_what_an_index_names_and_what_refers_to_it_stays_with_it",
+    ),
+    Break(
+        "what another repository has is told to become free",
+        "storage/freed.py",
+        '    " AND others.repository <> links.repository)"',
+        '    " AND others.repository <> links.repository AND 0)"',
+        "tests/storage/test_freed.py::test_a_manifest_frees_what_it_alone_named",
+    ),
+    Break(
+        "a delete is answered when it is known what it frees",
+        "registry/manifests.py",
+        "    await exchange.reply(202)\n    exchange.registry.moved()\n",
+        "    await deletions.tell(exchange, lambda f: f.released(repository.name, released))\n"
+        "    await exchange.reply(202)\n    exchange.registry.moved()\n",
+        "tests/registry/test_deletions.py::test_the_answer_does_not_wait_for_it",
+    ),
 )

@@ -62,6 +62,8 @@ def test_every_setting_can_be_set_by_its_variable(name: str) -> None:
         pytest.param({"deploy.health_timeout": "0"}, "above 0", id="no time"),
         pytest.param({"deploy.health_timeout": "nan"}, "above 0", id="not a number"),
         pytest.param({"deploy.health_timeout": "soon"}, "could not convert", id="a word"),
+        pytest.param({"deploy.health_timeout": "1.2.3d"}, "could not convert", id="two points"),
+        pytest.param({"deploy.health_timeout": "3m"}, "could not convert", id="minutes or months"),
         pytest.param({"deploy.enabled": "maybe"}, "neither true nor false", id="not a flag"),
         pytest.param({"gateway.domain": "Apps.Example"}, "lower case", id="capitals in a domain"),
         pytest.param({"gateway.domain": "a..b"}, "not a domain", id="empty label"),
@@ -121,3 +123,19 @@ def test_sizes_read_as_they_are_written() -> None:
     assert [str(Bytes.parse(text)) for text in ("4MiB", "1GiB", "1500", "0")] == [
         *("4MiB", "1GiB", "1500", "0")
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("1.5s", 1.5), ("5min", 300), ("12h", 43_200), ("7d", 604_800)],
+)
+def test_times_are_seconds_or_have_a_unit(text: str, seconds: float) -> None:
+    assert load(flags={"collect.untagged": text}).collect.untagged == seconds
+
+
+def test_long_times_are_printed_to_the_last_second(tmp_path: Path) -> None:
+    config = load(flags={"collect.untagged": "1234567"})
+    file = tmp_path / "printed.toml"
+    file.write_text(as_toml(config))
+
+    assert load(file) == config

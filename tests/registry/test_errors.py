@@ -37,6 +37,7 @@ SPEC = {
     "MethodRefused": (405, "UNSUPPORTED"),
     "TagsTooMany": (414, "UNSUPPORTED"),
     "Held": (409, "DENIED"),
+    "Immutable": (409, "DENIED"),
 }
 
 
