@@ -14,6 +14,7 @@ import itertools
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -276,13 +277,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--full", action="store_true", help=f"{FULL} cuts")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     count = FULL if given.full else given.count
+    end = time.monotonic() + given.seconds
+    cuts = 0
     with tempfile.TemporaryDirectory() as scratch, vanishing(Path(scratch) / "data") as clients:
         for cut in chosen(given.seed, count):
+            if time.monotonic() > end:
+                break
             clients.go(cut)
-    print(f"cuts: {count}, bytes kept {clients.kept}, violations {len(clients.wrong)}")
+            cuts += 1
+    print(f"cuts: {cuts}, bytes kept {clients.kept}, violations {len(clients.wrong)}")
     print(*clients.wrong[:20], sep="\n", end="\n" if clients.wrong else "")
     return 1 if clients.wrong else 0
 

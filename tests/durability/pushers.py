@@ -170,11 +170,11 @@ def rounds(data: Path) -> Iterator[Rounds]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--seconds", type=float)
     parser.add_argument("--full", action="store_true", help=f"{SECONDS:g} seconds")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    end = time.monotonic() + (SECONDS if given.full else given.seconds)
+    end = time.monotonic() + (given.seconds or (SECONDS if given.full else 20))
     seed = given.seed
     with tempfile.TemporaryDirectory() as scratch, rounds(Path(scratch) / "data") as going:
         while time.monotonic() < end:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import random
 import sys
 import tempfile
@@ -187,9 +188,12 @@ def main() -> int:
     parser.add_argument("--histories", type=int, default=10)
     parser.add_argument("--calls", type=int, default=150)
     parser.add_argument("--full", action="store_true", help=f"{HISTORIES} of {CALLS} calls")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="at most")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     histories, calls = (HISTORIES, CALLS) if given.full else (given.histories, given.calls)
+    end = time.monotonic() + given.seconds
+    recorded = 0
     wrong = []
     done = Counter[str]()
     with (
@@ -198,6 +202,9 @@ def main() -> int:
     ):
         workers = Workers(server)
         for number in range(histories):
+            if time.monotonic() > end:
+                break
+            recorded += 1
             seed = given.seed * HISTORIES + number
             try:
                 history = record(server, workers, seed=seed, calls=calls, kill=number % 2 == 1)
@@ -209,7 +216,7 @@ def main() -> int:
             if not verdict.linearizable:
                 wrong.append(f"history {seed}: {explained(verdict)}")
     figures = ", ".join(f"{what} {count}" for what, count in sorted(done.items()))
-    print(f"tags: {histories} histories of {calls} calls ({figures}), violations {len(wrong)}")
+    print(f"tags: {recorded} histories of {calls} calls ({figures}), violations {len(wrong)}")
     print(*wrong[:20], sep="\n", end="\n" if wrong else "")
     return 1 if wrong else 0
 

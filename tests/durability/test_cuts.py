@@ -31,14 +31,14 @@ def test_what_is_kept_of_a_vanished_client_is_told_and_can_be_gone_on_from(
     """At every border: of nothing, of what is read at once, of a piece, and of the whole."""
     for cut in every(ending, framing):
         clients.go(cut)
-    assert clients.wrong == []
+        assert clients.wrong == []
     assert clients.kept > 0
 
 
 def test_so_it_is_anywhere(clients: Vanishing) -> None:
     for cut in chosen(seed=1, count=150):
         clients.go(cut)
-    assert clients.wrong == []
+        assert clients.wrong == []
 
 
 def test_who_goes_on_at_once_after_every_break_arrives(tmp_path: Path) -> None:

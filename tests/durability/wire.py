@@ -50,8 +50,8 @@ class Line:
         """Raises Broken."""
         try:
             self._connection.request(method, path, body, dict(headers or {}))
-            answer = self._connection.getresponse()
-            content = answer.read()
+            with self._connection.getresponse() as answer:
+                content = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
             raise Broken(f"{method} {path}: {error!r}") from None
