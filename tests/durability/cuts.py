@@ -86,6 +86,7 @@ class Vanishing:
         # Once through everything, so that what is opened only once is open.
         for line in self._lines:
             self._whole(line)
+            line.ask("GET", "/v2/")  # answered when that is over, to the last close
         self._files = self._workers.files
 
     def close(self) -> None:
@@ -137,13 +138,15 @@ class Vanishing:
 
     def _leave(self, cut: Cut, part: Half, session: str | None) -> Iterator[str]:
         """Go, and wait until the server is done with it."""
-        if cut.ending is Ending.STALL:
-            wait_for(lambda: self._workers.unread(part.port) == 0, "the server to read all")
-            for line in self._lines:  # what was read before these is with its handler after them
-                line.ask("GET", "/v2/")
-            if session is not None:
-                yield from self._refuse(session, "while another is writing")
-        part.cut(cut.ending)
+        try:
+            if cut.ending is Ending.STALL:
+                wait_for(lambda: self._workers.unread(part.port) == 0, "the server to read all")
+                for line in self._lines:  # what was read before is with its handler after these
+                    line.ask("GET", "/v2/")
+                if session is not None:
+                    yield from self._refuse(session, "while another is writing")
+        finally:
+            part.cut(cut.ending)
         wait_for(
             self._settled,
             lambda: f"{self._workers.files} open files to be {self._files} again",
@@ -241,18 +244,18 @@ def hasty(registry: str, seed: int) -> list[str]:
             break
         if breaks:
             breaks -= 1
-            part = Half(
-                registry,
-                "PATCH",
-                session,
-                rest[: chance.randrange(len(rest))],
-                whole=len(rest),
-                framing=chance.choice(list(Framing)),
-                headers=place,
-            )
-            part.cut(chance.choice([Ending.FIN, Ending.RST]))
+            with suppress(Broken):  # refused unread, since the last one is not done yet
+                Half(
+                    registry,
+                    "PATCH",
+                    session,
+                    rest[: chance.randrange(len(rest))],
+                    whole=len(rest),
+                    framing=chance.choice(list(Framing)),
+                    headers=place,
+                ).cut(chance.choice([Ending.FIN, Ending.RST]))
             continue
-        with suppress(Broken):  # refused unread, since the last one is not done yet
+        with suppress(Broken):
             answer = ask(registry, "PATCH", session, rest, place)
             if answer.status not in (202, 416):
                 return [f"going on at {kept}: {answer.status} {answer.body!r}"]

@@ -8,17 +8,17 @@ know is asked again.
 from __future__ import annotations
 
 import json
-import math
 import random
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from storage.digest import SHA256
-from tests.durability.journal import ABSENT, DONE, UNKNOWN, Entry, Journal
-from tests.durability.wire import Answer, Broken, ask
+from tests.durability.journal import UNKNOWN, Entry
+from tests.durability.wire import Broken
+from tests.durability.witness import IMAGE, PATIENCE, Registry
 
 BLOBS: Final = 600  # some are needed at any time, some just garbage, and some pushed again
 LARGEST: Final = 100_000  # bytes
@@ -26,27 +26,9 @@ IMAGES: Final = 4  # that each client leaves where they are
 REPOSITORIES: Final = ("acme/one", "acme/two", "three")
 GRACE: Final = 4.0  # seconds; a push takes tenths of one
 PROMISED: Final = GRACE * 0.7  # seconds; the server promises three quarters
-UPLOAD_AGE: Final = 8.0  # seconds
-PATIENCE: Final = 30.0  # seconds, after which an upload that is always busy has lost its lock
-NEVER: Final = math.inf
-IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
-
-
-@dataclass
-class Tally:
-    """What the clients did and saw; shared by them."""
-
-    done: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, what: str) -> None:
-        with self.lock:
-            self.done[what] += 1
-
-    def complain(self, what: str) -> None:
-        with self.lock:
-            self.wrong.append(what)
+LOCKED: Final = 20.0  # seconds, after which an upload that is busy has lost its lock
+PAUSE: Final = 0.5  # seconds
+UPLOAD_AGE: Final = 60.0  # seconds; longer than it takes to see that a lock is lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,86 +57,11 @@ class Image:
         return SHA256.digest(self.body).text
 
 
-class Registry:
-    """Requests to it, each on a connection of its own."""
-
-    def __init__(self, address: str, tally: Tally, journal: Journal) -> None:
-        self.address = address
-        self.tally = tally
-        self.journal = journal
-
-    def ask(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        *,
-        expect: tuple[int, ...],
-    ) -> Answer:
-        """Raises Broken, and that too for an answer that cannot be, which is complained of."""
-        try:
-            answer = ask(self.address, method, path, body, headers)
-        except Broken:
-            self.tally.count("broken")
-            raise
-        if answer.status not in expect:
-            self.tally.complain(f"{method} {path}: {answer.status} {answer.body[:200]!r}")
-            raise Broken
-        return answer
-
-    def surely(self, method: str, path: str, *, expect: tuple[int, ...]) -> Answer:
-        """What may be asked again, until it is answered."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return self.ask(method, path, expect=expect)
-            except Broken:
-                if time.monotonic() > deadline:
-                    raise AssertionError(f"{method} {path} is never answered") from None
-
-    def change(
-        self,
-        entry: Entry,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        *,
-        until: float = NEVER,
-    ) -> str:
-        """A request that is written down; its outcome. Nothing is promised after `until`."""
-        number = self.journal.begin(entry)
-        try:
-            headers = {"Content-Type": IMAGE} if method == "PUT" else {}
-            answer = self.ask(method, path, body, headers, expect=(201, 202, 404))
-        except Broken:
-            return UNKNOWN
-        outcome = ABSENT if answer.status == 404 else DONE
-        self.journal.end(number, outcome, None, promised=time.monotonic() < until)
-        return outcome
-
-    def read(self, entry: Entry, path: str, *, until: float = NEVER) -> bytes | None:
-        """What is there, written down with its digest."""
-        number = self.journal.begin(entry)
-        answer = self.surely("GET", path, expect=(200, 404))
-        found = SHA256.digest(answer.body).text if answer.status == 200 else None
-        promised = time.monotonic() < until
-        self.journal.end(number, DONE if found else ABSENT, found, promised=promised)
-        return answer.body if found else None
-
-    def read_tag(self, repository: str, tag: str) -> bytes | None:
-        entry = Entry("read tag", repository, None, (tag,))
-        return self.read(entry, f"/v2/{repository}/manifests/{tag}")
-
-    def read_manifest(self, repository: str, digest: str) -> bytes | None:
-        return self.read(Entry("read", repository, digest), f"/v2/{repository}/manifests/{digest}")
-
-
 class Client(threading.Thread):
-    """Works until `until`; its tags and manifests are its own, its blobs everybody's."""
+    """Works until `over`; its tags and manifests are its own, its blobs everybody's."""
 
     def __init__(
-        self, number: int, seed: int, registry: Registry, blobs: Blobs, until: float
+        self, number: int, seed: int, registry: Registry, blobs: Blobs, over: threading.Event
     ) -> None:
         super().__init__(name=f"client{number}")
         self.images: dict[tuple[str, str], Image] = {}
@@ -163,7 +70,7 @@ class Client(threading.Thread):
         self._registry = registry
         self._tally = registry.tally
         self._blobs = blobs
-        self._until = until
+        self._over = over
         self._count = 0
 
     @property
@@ -174,7 +81,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         kinds = [self._push] * 6 + [self._pull] * 3 + [self._untag, self._delete, self._scratch]
         try:
-            while time.monotonic() < self._until:
+            while not self._over.is_set():
                 try:
                     self._chance.choice(kinds)()
                 except Broken:
@@ -240,11 +147,10 @@ class Client(threading.Thread):
         size, kept = len(blob), 0
         while kept < size:
             end = min(size, kept + self._chance.randint(1, max(size // 2, 1)))
-            place = {"Content-Range": f"{kept}-{end - 1}"}
+            place = {"Content-Range": f"{kept}-{end - 1}", "Content-Length": f"{end - kept}"}
+            piece = self._slowly(blob[kept:end])
             try:
-                answer = self._registry.ask(
-                    "PATCH", session, blob[kept:end], place, expect=(202, 404, 416)
-                )
+                answer = self._registry.ask("PATCH", session, piece, place, expect=(202, 404, 416))
             except Broken:
                 answer = None
             if answer is not None and answer.status == 202:
@@ -256,7 +162,7 @@ class Client(threading.Thread):
             if answer is not None and answer.status == 404:
                 self._gone(session, began)
             # Nobody but us writes, so it is busy only until the server has noticed the break.
-            if time.monotonic() - busy_since > PATIENCE:
+            if time.monotonic() - busy_since > LOCKED:
                 raise AssertionError("an upload is busy for ever: its lock is lost")
             told = self._told(session, began)
             if not kept <= told <= size:
@@ -266,6 +172,13 @@ class Client(threading.Thread):
         digest = SHA256.digest(blob).text
         self._registry.ask("PUT", f"{session}?digest={digest}", b"", expect=(201,))
         self._tally.count("uploaded")
+
+    def _slowly(self, piece: bytes) -> Iterator[bytes]:
+        """Now and then with a pause, in which a worker may be killed that holds the upload."""
+        yield piece[:1]
+        if self._chance.random() < 0.05:
+            time.sleep(PAUSE)
+        yield piece[1:]
 
     def _told(self, session: str, began: float) -> int:
         """How many bytes are kept; GET says the same of none and of one."""

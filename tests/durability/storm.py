@@ -1,9 +1,9 @@
 """Everything at once, through two workers of which one is killed again and again.
 
 Six clients push, mount, pull, move tags and delete (tests.durability.mixed); garbage is collected
-beside them, by the server and now and then by `spindle collect`. At the end the whole server is
-killed and starts again; then all that was written down must be as it was promised, and on the disk
-there must be what is needed and nothing else.
+beside them, by the server and now and then by `spindle collect`, which is killed too. At the end
+the whole server is killed and starts again; then all that was written down must be as it was
+promised, and on the disk there must be what is needed and nothing else.
 
 Run as a program: `python -m tests.durability.storm --full`, ten minutes.
 """
@@ -25,20 +25,34 @@ from pathlib import Path
 from typing import Final
 
 from tests.durability.journal import Journal, broken
-from tests.durability.mixed import GRACE, REPOSITORIES, UPLOAD_AGE, Blobs, Client, Registry, Tally
+from tests.durability.mixed import GRACE, REPOSITORIES, UPLOAD_AGE, Blobs, Client
+from tests.durability.witness import Registry, Tally
 from tests.durability.workers import Workers
 from tests.servers import SPINDLE, Spindle, wait_for
 
 CLIENTS: Final = 6
 SECONDS: Final = 600.0
+# More are uploaded than can be needed at the end, so that some have to be collected.
+LEAST: Final = {
+    "kills": 3,
+    "uploaded": 150,
+    "gone on": 1,
+    "mounted": 1,
+    "pushed: done": 20,
+    "pulled": 1,
+    "untagged: done": 1,
+    "deleted: done": 1,
+}
+LONGEST: Final = 120.0  # seconds that it may take longer
 PAUSES: Final = (1.2, 2.5)  # seconds between two kills; a worker is replaced after one
 COLLECTING: Final = (
     *("--set", f"collect.grace={GRACE}"),
     *("--set", "collect.quarantine=0.5"),
-    *("--set", f"collect.upload_age={UPLOAD_AGE}"),
     *("--set", "log.level=warning"),
 )
 SERVING: Final = (*COLLECTING, "--workers", "2", "--set", "collect.interval=0.2")
+AGE: Final = "collect.upload_age"
+REST: Final = 60.0  # seconds, in which all garbage has to go when nothing more is pushed
 
 
 @dataclass(frozen=True)
@@ -52,22 +66,30 @@ def storm(data: Path, *, seconds: float, seed: int = 0) -> Outcome:
     blobs = Blobs.of(seed)
     journal = Journal(data.with_name("journal"))
     chance = random.Random(f"{seed}/kills")
-    with Spindle(data, *SERVING) as server:
+    with Spindle(data, *SERVING, "--set", f"{AGE}={UPLOAD_AGE}") as server:
         workers = Workers(server)
         registry = Registry(server.registry, tally, journal)
-        until = time.monotonic() + seconds
-        clients = [Client(number, seed, registry, blobs, until) for number in range(CLIENTS)]
-        collecting = threading.Thread(target=_collect, args=(data, until, tally))
+        over = threading.Event()
+        clients = [Client(number, seed, registry, blobs, over) for number in range(CLIENTS)]
+        collecting = threading.Thread(
+            target=_collect, args=(data, over, random.Random(f"{seed}/collector"), tally)
+        )
         for thread in (*clients, collecting):
             thread.start()
-        while time.monotonic() < until:
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < seconds or _missing(tally):
+            if passed > seconds + LONGEST:
+                tally.complain(f"too little was done: {_missing(tally)}")
+                break
             time.sleep(chance.uniform(*PAUSES))
             if workers.kill_one(chance) is not None:
                 tally.count("kills")
+        over.set()
         for thread in (*clients, collecting):
             thread.join()
         workers.kill_all()
         workers.bury()
+        server.arguments = (*SERVING, "--set", f"{AGE}=1")  # nobody goes on with an upload now
         server.start()  # D7: with nothing done by hand
         needed = _read_all(registry, clients)
         _wait_for_rest(data, needed, tally)
@@ -77,21 +99,32 @@ def storm(data: Path, *, seconds: float, seed: int = 0) -> Outcome:
     return Outcome(tally.done, tally.wrong + broken(entries))
 
 
-def _collect(data: Path, until: float, tally: Tally) -> None:
-    """`spindle collect`, a third process, now and then."""
+def _missing(tally: Tally) -> dict[str, int]:
+    """What has not been done as often as it must be for the rest to mean something."""
+    return {what: tally.done[what] for what, least in LEAST.items() if tally.done[what] < least}
+
+
+def _collect(data: Path, over: threading.Event, chance: random.Random, tally: Tally) -> None:
+    """`spindle collect`, a third process, now and then; some are killed on the way."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SPINDLE_")}
-    while time.monotonic() < until:
-        done = subprocess.run(
-            [SPINDLE, "collect", "--data", data, *COLLECTING],
-            capture_output=True,
+    while not over.is_set():
+        with subprocess.Popen(
+            [SPINDLE, "collect", "--data", data, *COLLECTING, "--set", f"{AGE}={UPLOAD_AGE}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
             env=environment,
-            check=False,
-        )
-        if done.returncode:
-            tally.complain(f"spindle collect: {done.returncode} {done.stderr[-2000:]}")
+        ) as process:
+            try:
+                _, said = process.communicate(timeout=chance.choice([None, chance.uniform(0.3, 2)]))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                tally.count("collections killed")
+                continue
+        if process.returncode:
+            tally.complain(f"spindle collect: {process.returncode} {said[-2000:]}")
         tally.count("collections by hand")
-        time.sleep(1)
+        over.wait(1)
 
 
 def _read_all(registry: Registry, clients: list[Client]) -> set[str]:
@@ -130,7 +163,7 @@ def _wait_for_rest(data: Path, needed: set[str], tally: Tally) -> None:
         return not blobs() - needed and not any((data / "uploads").iterdir())
 
     try:
-        wait_for(rest, "garbage to go", patience=10 * UPLOAD_AGE)
+        wait_for(rest, "garbage to go", patience=REST)
     except AssertionError:
         left = len(list((data / "uploads").iterdir()))
         tally.complain(f"garbage stays: {len(blobs() - needed)} blobs, {left} uploads")

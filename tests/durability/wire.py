@@ -7,7 +7,7 @@ import http.client
 import re
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
@@ -44,10 +44,10 @@ class Line:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | Iterable[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
-        """Raises Broken."""
+        """Raises Broken. A body in pieces needs a Content-Length."""
         try:
             self._connection.request(method, path, body, dict(headers or {}))
             with self._connection.getresponse() as answer:
@@ -83,7 +83,7 @@ def ask(
     registry: str,
     method: str,
     path: str,
-    body: bytes | None = None,
+    body: bytes | Iterable[bytes] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """One request on a connection of its own, which any worker may get. Raises Broken."""
@@ -121,7 +121,7 @@ class Half:
         framing: Framing,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send `part` of a body of `whole` bytes."""
+        """Send `part` of a body of `whole` bytes. Raises Broken."""
         host, _, port = registry.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
         length = framing is Framing.LENGTH
@@ -131,7 +131,11 @@ class Half:
             **({"Content-Length": str(whole)} if length else {"Transfer-Encoding": "chunked"}),
         }
         head = f"{method} {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in fields.items())
-        self._socket.sendall(head.encode() + b"\r\n" + (part if length else _chunked(part)))
+        try:
+            self._socket.sendall(head.encode() + b"\r\n" + (part if length else _chunked(part)))
+        except OSError as error:
+            self._socket.close()
+            raise Broken(f"{method} {path}: {error!r}") from None
 
     @property
     def port(self) -> int:
