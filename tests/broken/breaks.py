@@ -440,13 +440,6 @@ BREAKS: Final = (
         "tests/durability/test_tags.py::test_there_is_one_order_in_which_a_tag_moved",
     ),
     Break(
-        "a condition is checked before the transaction and not within it",
-        "storage/repository.py",
-        "                guard(None if row is None else Digest.parse(text(row[0])))\n",
-        "                pass\n",
-        "tests/durability/test_tags.py::test_there_is_one_order_in_which_a_tag_moved",
-    ),
-    Break(
         "a blob has its row only a moment after its 201",
         "storage/uploads.py",
         "            await self._link(digest, size)\n",
