@@ -529,4 +529,78 @@ BREAKS: Final = (
         "    await exchange.reply(202)\n    exchange.registry.moved()\n",
         "tests/registry/test_deletions.py::test_the_answer_does_not_wait_for_it",
     ),
+    # Several workers, clients that vanish, kills
+    Break(
+        "how far an upload is comes from the memory of one worker",
+        "storage/filesystem/blobs.py",
+        "        return FilesystemUpload(self, key, path, found.st_size)\n",
+        "        running = self._running.get(key)\n"
+        "        size = running.size if running else found.st_size\n"
+        "        return FilesystemUpload(self, key, path, size)\n",
+        "tests/durability/test_cuts.py"
+        "::test_what_is_kept_of_a_vanished_client_is_told_and_can_be_gone_on_from"
+        "[FIN-Content-Length]",
+    ),
+    Break(
+        "what came last from a client that vanished is thrown away",
+        "storage/uploads.py",
+        '        if pieces:\n            await upload.write(b"".join(pieces))\n',
+        "        import sys\n\n"
+        "        if pieces and not sys.exc_info()[0]:\n"
+        '            await upload.write(b"".join(pieces))\n',
+        "tests/durability/test_cuts.py"
+        "::test_what_is_kept_of_a_vanished_client_is_told_and_can_be_gone_on_from[stall-chunked]",
+    ),
+    Break(
+        "two write one upload at a time",
+        "storage/filesystem/blobs.py",
+        "            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "            found = os.fstat(file)\n"
+        "            self.size",
+        "            found = os.fstat(file)\n            self.size",
+        "tests/durability/test_cuts.py"
+        "::test_what_is_kept_of_a_vanished_client_is_told_and_can_be_gone_on_from"
+        "[stall-Content-Length]",
+    ),
+    Break(
+        "the lock of an upload outlives the worker that was killed with it",
+        "storage/filesystem/blobs.py",
+        "            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "            found = os.fstat(file)\n"
+        "            self.size",
+        "            import weakref\n\n"
+        "            try:\n"
+        '                os.close(os.open(f"{self._path}.lock", os.O_CREAT | os.O_EXCL))\n'
+        "            except FileExistsError:\n"
+        "                raise BlockingIOError from None\n"
+        '            weakref.finalize(self, _unlink, f"{self._path}.lock")\n'
+        "            found = os.fstat(file)\n"
+        "            self.size",
+        "tests/durability/test_storm.py::test_a_worker_that_is_killed_lets_go_of_its_upload",
+    ),
+    Break(
+        "a worker remembers tags for as long as it writes nothing itself",
+        "storage/repository.py",
+        "        row = await self._database.read("
+        "lambda c: c.one(statement, self.name.text, reference.text))\n"
+        "        if row is None:\n            raise await self._unknown(ManifestUnknown",
+        '        cache = self._database.__dict__.setdefault("cache", {})\n'
+        "        key = (statement, reference.text, self._database._writer.total_changes)\n"
+        "        if key not in cache:\n"
+        "            cache[key] = await self._database.read(\n"
+        "                lambda c: c.one(statement, self.name.text, reference.text)\n"
+        "            )\n"
+        "        row = cache[key]\n"
+        "        if row is None:\n            raise await self._unknown(ManifestUnknown",
+        "tests/durability/test_tags.py::test_there_is_one_order_in_which_a_tag_moved",
+    ),
+    Break(
+        "a blob has its row only a moment after its 201",
+        "storage/uploads.py",
+        "            await self._link(digest, size)\n",
+        "            asyncio.get_running_loop().call_later(\n"
+        "                0.2, lambda: asyncio.ensure_future(self._link(digest, size))\n"
+        "            )\n",
+        "tests/durability/test_pushers.py",
+    ),
 )

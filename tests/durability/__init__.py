@@ -1,0 +1,1 @@
+"""Promises, while clients vanish and processes are killed. `scripts/workers` goes longer."""
