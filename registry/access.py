@@ -41,9 +41,8 @@ class AccessLog:
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
                 if not message.get("more_body", False):
-                    ended = (
-                        time.perf_counter()
-                    )  # there may be work that the answer did not wait for
+                    # What is done afterwards, the answer did not wait for.
+                    ended = time.perf_counter()
             await send(message)
 
         try:
