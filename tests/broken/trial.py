@@ -19,7 +19,7 @@ from tests.broken.breaks import BREAKS, Break
 
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("registry", "storage", "tests")
-LIMIT: Final = 300  # seconds; the control runs every test that the table names
+LIMIT: Final = 600  # seconds; the control runs every test that the table names
 
 
 @dataclass(frozen=True)
