@@ -346,8 +346,8 @@ BREAKS: Final = (
     Break(
         "bytes go though a repository has them again",
         "storage/collect.py",
-        "        self.answer = found is not None\n",
-        "        self.answer = False\n",
+        "            return found is not None, paused(",
+        "            return False, paused(",
         "tests/storage/test_collect.py",
     ),
     Break(
