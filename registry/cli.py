@@ -142,6 +142,54 @@ def restore(
     raise typer.Exit(0 if whole else 1)
 
 
+@command.command("export")
+def export_layout(
+    repository: Annotated[str, typer.Argument(metavar="REPOSITORY[:TAG|@DIGEST]")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A directory, or a .tar file.")],
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Write a repository as an OCI image layout; a server may be running on it.
+
+    Exit status 1: something is damaged, and the rest was written.
+    """
+    from registry.commands import serve as serving
+    from registry.commands import transfer
+
+    try:
+        settings = _settings(config, data, None, None, None, assignments)
+        whole = transfer.export(settings, repository, target)
+    except serving.CannotStart as error:
+        _stop(str(error))
+    raise typer.Exit(0 if whole else 1)
+
+
+@command.command("import")
+def import_layout(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="An OCI image layout: a directory or a tar.")
+    ],
+    repository: Annotated[str, typer.Argument(metavar="REPOSITORY")],
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Push an OCI image layout into a repository, as a client would; needs no server.
+
+    Exit status 1: something was refused, and the rest was taken.
+    """
+    from registry.commands import serve as serving
+    from registry.commands import transfer
+
+    try:
+        settings = _settings(config, data, None, None, None, assignments)
+        whole = transfer.bring(settings, source, repository)
+    except serving.CannotStart as error:
+        _stop(str(error))
+    raise typer.Exit(0 if whole else 1)
+
+
 @command.command("config")
 def show_config(
     config: ConfigFile = None,

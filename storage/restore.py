@@ -75,7 +75,7 @@ async def restore(
                     await threads.each(await database.scan(_linked), work.one)
                 finally:
                     await database.close()
-                await threads.run(lambda: _sync(layout))
+                await threads.run(lambda: _sync(layout, work.places))
             finally:
                 threads.close()
     why = {loss.digest: loss for loss in snapshot.lost}
@@ -92,11 +92,14 @@ class _Copying:
         self._threads = threads
         self.blobs = 0
         self.bytes = 0
+        self.places: set[str] = set()
+        """The directories whose names have to last."""
         self.lost: list[Loss] = []
 
     async def one(self, digest: Digest) -> None:
         try:
             size = await self._threads.run(lambda: self._backups.restore_blob(digest, self._layout))
+            self.places.add(self._layout.blob_directory(digest))
             self.bytes += size
             self.blobs += 1
         except Damaged as error:
@@ -121,7 +124,7 @@ def _begin_anew(c: Connection, now: float) -> None:
     c.execute("DELETE FROM pauses")
 
 
-def _sync(layout: Layout) -> None:
-    for _, directory in layout.blob_directories:
-        durable.sync_directory(directory)
+def _sync(layout: Layout, places: set[str]) -> None:
+    for place in sorted(places):
+        durable.sync_directory(place)
     durable.sync_directory(str(layout.root))  # the records' name

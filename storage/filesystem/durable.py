@@ -69,10 +69,10 @@ def sync_path(path: str) -> None:
         calls.close(file)
 
 
-def write_file(target: str, directory: str, data: bytes) -> None:
+def write_file(target: str, directory: str, data: bytes, *, mode: int = 0o600) -> None:
     """A small file that is either wholly there or not at all. One writer at a time."""
     draft = target + ".new"
-    file = calls.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+    file = calls.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, mode)
     try:
         view = memoryview(data)
         while view:

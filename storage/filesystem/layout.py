@@ -37,7 +37,9 @@ _FAN_OUT: Final = tuple(f"{number:02x}" for number in range(256))
 _APP: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
 # What a fresh directory may hold: a creation that a crash cut short, and a file system's own.
-_EXPECTED: Final = frozenset({*_ROOMS, _MARKER, f"{_MARKER}.new", "lost+found"})
+_EXPECTED: Final = frozenset(
+    {*_ROOMS, _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new", "lost+found"}
+)
 
 
 class Layout:

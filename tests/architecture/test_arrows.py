@@ -169,7 +169,8 @@ def test_only_layout_spells_paths(module: str) -> None:
 
     What lies elsewhere than in a data directory has a module of its own.
     """
-    if module not in ("storage.filesystem.layout", "storage.filesystem.backups"):
+    elsewhere = ("storage.filesystem.backups", "storage.filesystem.imagelayout")
+    if module not in ("storage.filesystem.layout", *elsewhere):
         assert "pathlib" not in imports(module)
         assert {"join", "joinpath", "Path", "fspath"} & set(names(module)) == set()
         assert not [node for node in ast.walk(tree(module)) if isinstance(node, ast.Div)]
