@@ -110,10 +110,14 @@ class SQLite:
             threads.close()
 
     async def migrate(self, room: str, steps: Sequence[Step]) -> None:
-        await self.write(_make_migrations)
-        for number, step in enumerate(steps, 1):
-            await self.write(partial(_step, room, number, step))
-        done = await self.read(lambda c: _done(c, room))
+        # Looked at first: what is newer is not ours to change, and what is up to date takes no
+        # write, so that a store opens on a full disk.
+        done = await self.read(partial(_done, room))
+        if done < len(steps):
+            await self.write(_make_migrations)
+            for number, step in enumerate(steps[done:], done + 1):
+                await self.write(partial(_step, room, number, step))
+            done = await self.read(partial(_done, room))
         if done > len(steps):
             raise LayoutUnknown(
                 f"the records of {room!r} were written by a newer release (step {done}, this one"
@@ -181,14 +185,16 @@ def _make_migrations(connection: Connection) -> None:
     )
 
 
-def _done(connection: Connection, room: str) -> int:
+def _done(room: str, connection: Connection) -> int:
+    if not connection.one("SELECT 1 FROM sqlite_master WHERE name = 'migrations'"):
+        return 0
     row = connection.one("SELECT step FROM migrations WHERE room = ?", room)
     return int(row[0] or 0) if row else 0
 
 
 def _step(room: str, number: int, step: Step, connection: Connection) -> None:
     """One step, unless it is done: another process may have started beside us."""
-    if _done(connection, room) >= number:
+    if _done(room, connection) >= number:
         return
     for statement in step:
         if callable(statement):
