@@ -327,7 +327,7 @@ async def test_bytes_stay_while_a_backup_is_at_work(
 
 
 async def test_a_pause_that_begins_while_the_collector_is_at_work_holds(
-    store: Store, repository: Repository, blobs: BlobStore, clock: Clock
+    store: Store, repository: Repository, blobs: BlobStore, clock: Clock, layout: Layout
 ) -> None:
     """Between its look at what is in quarantine and the removal."""
     await push(repository, DATA)
@@ -343,7 +343,7 @@ async def test_a_pause_that_begins_while_the_collector_is_at_work_holds(
     blobs.discard = discard_later  # type: ignore[method-assign]  # the moment to be at
     collector = Collector(store, quarantine=1)
     assert not (await collector.cycle()).blobs
-    await (await blobs.open(DIGEST)).close()
+    assert Path(layout.blob(DIGEST)).exists()
     await begun.__aexit__(None, None, None)
     blobs.discard = discard  # type: ignore[method-assign]
     assert (await collector.cycle()).blobs == [(DIGEST, len(DATA))]
@@ -408,7 +408,8 @@ async def test_the_blobs_are_those_of_the_very_state_that_is_kept(
         return await snapshot(path, then_push)
 
     store.database.snapshot = beside_a_push  # type: ignore[method-assign]
-    await backup(store, backups)
+    made, _ = await backup(store, backups)
+    assert (made.blobs, made.lost) == (1, ())
     await other.close()
     done = await restore(backups, tmp_path / "data", open_records=SQLite.open)
     assert (done.blobs, done.lost) == (1, ())
@@ -603,6 +604,8 @@ async def test_one_that_was_cut_short_is_gone_on_with(backups: Backups, tmp_path
     (root / "uploads" / ("a" * 64)).write_bytes(b"half")
     await restore(backups, root, open_records=SQLite.open)
     assert os.listdir(root / "uploads") == []
+    restored_file = root / "blobs/sha256" / digest.encoded[:2] / digest.encoded
+    assert restored_file.read_bytes() == OTHER
     async with opened(root) as restored:
         there = restored.repository(RepositoryName.parse("acme/shop"))
         assert await pull(await there.blob(DIGEST)) == DATA
@@ -686,7 +689,8 @@ async def test_a_restored_store_waits_for_nobody_who_was_elsewhere(
 
 
 def order(steps: list[tuple[str, str]], wanted: tuple[str, str]) -> int:
-    return next(at for at, step in enumerate(steps) if step == wanted)
+    assert wanted in steps
+    return steps.index(wanted)
 
 
 async def test_a_snapshot_shows_itself_when_everything_is_durable(
