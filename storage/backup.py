@@ -57,20 +57,21 @@ async def backup(store: Store, backups: Backups, *, link: bool = False) -> tuple
     """
     threads = Threads("backup", COPIERS)
     try:
-        async with _draft(backups, threads, store.now()) as draft, pause(store) as held:
-            # The rows by which the blobs are found are those of the very state that is kept.
-            linked = await store.database.snapshot(draft.records, _linked)
-            work = _Copying(store, backups, draft, threads, link=link)
-            await threads.each(linked, work.one)
-            await held.renew()  # or what is missing may have been there when the records were read
+        now = store.now()
+        async with _draft(backups, threads, now) as draft:
+            async with pause(store):
+                # The rows by which the blobs are found are those of the very state that is kept.
+                linked = await store.database.snapshot(draft.records, _linked)
+                work = _Copying(store, backups, draft, threads, link=link)
+                await threads.each(linked, work.one)
+            # Not if the pause was over too early: what is missing may have been there.
             lost = sorted(work.lost, key=lambda loss: loss.digest.text)
-            without = {loss.digest for loss in lost}
+            kept = dict(linked)
+            for loss in lost:
+                del kept[loss.digest]
             snapshot = await threads.run(
                 lambda: draft.publish(
-                    time=_moment(store.now()),
-                    digests=[digest for digest, _ in linked if digest not in without],
-                    size=sum(size for digest, size in linked if digest not in without),
-                    lost=lost,
+                    time=_moment(now), digests=[*kept], size=sum(kept.values()), lost=lost
                 )
             )
         return snapshot, work.copied

@@ -26,38 +26,8 @@ class PauseLost(Exception):
     """It was over before the work was, so that bytes may be gone."""
 
 
-class Pause:
-    """The row. Made by `pause`."""
-
-    def __init__(self, store: Store, id: str) -> None:
-        self._store = store
-        self._id = id
-
-    async def renew(self) -> None:
-        """Raises PauseLost."""
-        now = self._store.now()
-
-        def change(c: Connection) -> int:
-            return c.execute(
-                "UPDATE pauses SET expires = ? WHERE id = ? AND expires > ?",
-                *(now + TTL, self._id, now),
-            )
-
-        if not await self._store.database.write(change):
-            raise PauseLost(
-                f"this took longer than the {TTL:.0f} seconds for which bytes are kept for who"
-                " does not ask; run it again"
-            )
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(RENEWAL)
-            with contextlib.suppress(OSError):  # a full disk: there is time for many more
-                await self.renew()
-
-
 @asynccontextmanager
-async def pause(store: Store) -> AsyncIterator[Pause]:
+async def pause(store: Store) -> AsyncIterator[None]:
     """No bytes are removed until the block ends. Raises PauseLost at its end if that did not hold.
 
     What is linked in any state of the records that is read within the block has its bytes.
@@ -67,21 +37,44 @@ async def pause(store: Store) -> AsyncIterator[Pause]:
     await store.database.write(
         lambda c: c.execute("INSERT INTO pauses VALUES (?, ?, ?)", id, now, now + TTL)
     )
-    held = Pause(store, id)
-    keeping = asyncio.create_task(held._keep())
+    keeping = asyncio.create_task(_keep(store, id))
     try:
-        yield held
-        await held.renew()
+        yield
+        await _renew(store, id)
     finally:
         keeping.cancel()
         with contextlib.suppress(asyncio.CancelledError, PauseLost):
-            await keeping  # lost: the body heard it from `renew`, or failed of something else
+            await keeping  # lost: the last renewal says so, or something else went wrong before
         # Also of those who died.
         now = store.now()
         with contextlib.suppress(OSError):  # it ends by itself, too
             await store.database.write(
                 lambda c: c.execute("DELETE FROM pauses WHERE id = ? OR expires <= ?", id, now)
             )
+
+
+async def _keep(store: Store, id: str) -> None:
+    while True:
+        await asyncio.sleep(RENEWAL)
+        with contextlib.suppress(OSError):  # a full disk: there is time for many more
+            await _renew(store, id)
+
+
+async def _renew(store: Store, id: str) -> None:
+    """Raises PauseLost."""
+    now = store.now()
+
+    def change(c: Connection) -> int:
+        return c.execute(
+            "UPDATE pauses SET expires = ? WHERE id = ? AND expires > ?",
+            *(now + TTL, id, now),
+        )
+
+    if not await store.database.write(change):
+        raise PauseLost(
+            f"this took longer than the {TTL:.0f} seconds for which bytes are kept for who"
+            " does not ask; run it again"
+        )
 
 
 def paused(now: float, c: Connection) -> bool:

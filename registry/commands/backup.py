@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 from registry import app
@@ -21,9 +22,11 @@ def backup(config: Config, target: Path, *, link: bool, keep: int | None) -> boo
     """Take one, then remove what is older than `keep`; whether all is in it. Raises CannotStart."""
     if not config.data.is_dir():
         raise CannotStart(f"there is no data directory {config.data}; name it with --data")
+    if target.resolve().is_relative_to(config.data.resolve()):
+        raise CannotStart(f"{target} is in the data directory itself; name a place outside of it")
     try:
         return asyncio.run(_backup(config, target, link, keep))
-    except (StorageError, OSError, PauseLost) as error:
+    except (StorageError, OSError, PauseLost, sqlite3.Error) as error:
         raise CannotStart(str(error)) from None
 
 

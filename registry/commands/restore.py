@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 from registry.commands.backup import print_lost
@@ -29,7 +30,7 @@ def restore(config: Config, target: Path, *, id: str | None) -> bool:
                 settle=_settle,
             )
         )
-    except (StorageError, OSError) as error:
+    except (StorageError, OSError, sqlite3.Error) as error:
         raise CannotStart(str(error)) from None
     print_lost(done.lost)
     print(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 from registry import app
@@ -27,7 +28,7 @@ def export(config: Config, source: str, target: Path) -> bool:
     try:
         name, reference = _parse(source)
         done = asyncio.run(_export(config, name, reference, target))
-    except (StorageError, OSError, PauseLost) as error:
+    except (StorageError, OSError, PauseLost, sqlite3.Error) as error:
         raise CannotStart(str(error)) from None
     for sentence in done.absent:
         print(f"absent    {safe(sentence)}")
@@ -50,7 +51,7 @@ def bring(config: Config, source: Path, repository: str) -> bool:
     """Whether every entry was taken. Raises CannotStart."""
     try:
         done = asyncio.run(_bring(config, source, RepositoryName.parse(repository)))
-    except (StorageError, OSError) as error:
+    except (StorageError, OSError, sqlite3.Error) as error:
         raise CannotStart(str(error)) from None
     for tag, digest in done.tags:
         print(f"tag       {repository}:{tag}  {digest}")

@@ -106,6 +106,21 @@ def test_a_data_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.usefixtures("digest")
+def test_a_data_directory_is_not_backed_up_into_itself(scratch: Path) -> None:
+    for target in (scratch / "data", scratch / "data" / "backups"):
+        done = spindle("backup", target, "--data", scratch / "data")
+        assert (done.returncode, "outside of it" in done.stderr) == (2, True)
+
+
+def test_records_that_cannot_be_read_are_said(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "layout.json").write_text('{"layout": 1}')
+    (tmp_path / "data" / "records.db").write_bytes(b"nothing of SQLite" * 1000)
+    done = spindle("backup", tmp_path / "backups", "--data", tmp_path / "data")
+    assert (done.returncode, done.stderr) == (2, "spindle: file is not a database\n")
+
+
 def test_what_is_no_directory_of_backups_is_said(tmp_path: Path) -> None:
     for words in (["backup", "--list"], ["backup", "--verify"], ["restore"]):
         done = spindle(*words, tmp_path)
