@@ -100,6 +100,118 @@ def retain(
         _stop(str(error))
 
 
+@command.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A directory for backups.")],
+    link: Annotated[
+        bool, typer.Option("--link", help="Link to the files of blobs instead of copying them.")
+    ] = False,
+    keep: Annotated[
+        int | None, typer.Option("--keep", min=1, metavar="N", help="Remove all but the newest N.")
+    ] = None,
+    list_only: Annotated[
+        bool, typer.Option("--list", help="Only show the snapshots that there are.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Only read all that there is, and compare digests.")
+    ] = False,
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Copy a data directory, of which a server may be running; only what is new is copied.
+
+    Exit status 1: something is damaged, and the rest was saved.
+    """
+    from registry.commands import backup as backing
+    from registry.commands import serve as serving
+
+    try:
+        if list_only:
+            whole = backing.list_snapshots(target)
+        elif verify:
+            whole = backing.verify_all(target)
+        else:
+            settings = _settings(config, data, None, None, None, assignments)
+            whole = backing.backup(settings, target, link=link, keep=keep)
+    except serving.CannotStart as error:
+        _stop(str(error))
+    raise typer.Exit(0 if whole else 1)
+
+
+@command.command()
+def restore(
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A directory of backups.")],
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", metavar="ID", help="Which one; else the newest.")
+    ] = None,
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Make a new data directory, named by --data, out of a backup.
+
+    Exit status 1: some blobs are lost, and the rest is there.
+    """
+    from registry.commands import restore as restoring
+    from registry.commands import serve as serving
+
+    try:
+        settings = _settings(config, data, None, None, None, assignments)
+        whole = restoring.restore(settings, target, id=snapshot)
+    except serving.CannotStart as error:
+        _stop(str(error))
+    raise typer.Exit(0 if whole else 1)
+
+
+@command.command("export")
+def export_layout(
+    repository: Annotated[str, typer.Argument(metavar="REPOSITORY[:TAG|@DIGEST]")],
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="A directory, or a .tar file.")],
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Write a repository as an OCI image layout; a server may be running on it.
+
+    Exit status 1: something is damaged, and the rest was written.
+    """
+    from registry.commands import serve as serving
+    from registry.commands import transfer
+
+    try:
+        settings = _settings(config, data, None, None, None, assignments)
+        whole = transfer.export(settings, repository, target)
+    except serving.CannotStart as error:
+        _stop(str(error))
+    raise typer.Exit(0 if whole else 1)
+
+
+@command.command("import")
+def import_layout(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="An OCI image layout: a directory or a tar.")
+    ],
+    repository: Annotated[str, typer.Argument(metavar="REPOSITORY")],
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Push an OCI image layout into a repository, as a client would; needs no server.
+
+    Exit status 1: something was refused, and the rest was taken.
+    """
+    from registry.commands import serve as serving
+    from registry.commands import transfer
+
+    try:
+        settings = _settings(config, data, None, None, None, assignments)
+        whole = transfer.bring(settings, source, repository)
+    except serving.CannotStart as error:
+        _stop(str(error))
+    raise typer.Exit(0 if whole else 1)
+
+
 @command.command("config")
 def show_config(
     config: ConfigFile = None,

@@ -30,6 +30,13 @@ class Blob(Protocol):
         """
         ...
 
+    async def fileno(self) -> int:
+        """An open file that has the bytes, not yet looked at; it is closed by `close`.
+
+        A driver that keeps no files makes one.
+        """
+        ...
+
     async def close(self) -> None: ...
 
 

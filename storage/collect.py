@@ -5,18 +5,20 @@ kept; then the link of a blob that no manifest of its repository names, once its
 (storage.records.references). Later, when no repository has had the blob for `quarantine` seconds,
 its bytes go. Every decision is one short transaction over at most PAGE rows that asks again, so a
 push that came between is seen; and bytes are removed only under the lock that a commit shares
-(BlobStore.discard). Nothing is ever locked for longer than that.
+(BlobStore.discard), and none while somebody reads by a list made earlier (storage.pause). Nothing
+is ever locked for longer than that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, TypeVar
 
 from storage.digest import Digest
 from storage.names import RepositoryName
+from storage.pause import paused
 from storage.records import references, statements
 from storage.records.database import Connection, Row
 from storage.records.statements import text, whole
@@ -168,11 +170,13 @@ class Collector:
 
     async def _bytes(self, done: Collected, now: float) -> None:
         before = now - self._quarantine
+        if await self._database.read(partial(paused, now)):
+            return
         for page in _pages(await self._database.scan(lambda c: _trash(c, before))):
             settled = []
             for digest, size in page:
-                needed = _Needed(self._database.read, digest)
-                if await self._store.blobs.discard(digest, needed):
+                needed = _Needed(self._store, digest)
+                if await self._store.blobs.discard(digest, needed) and not needed.paused:
                     settled.append(digest)
                     if not needed.answer:
                         done.blobs.append((digest, size))
@@ -180,23 +184,21 @@ class Collector:
 
 
 class _Needed:
-    """Whether a repository has the blob; keeps the answer."""
+    """Whether a repository has the blob, or the collector is to pause; keeps the answers."""
 
-    def __init__(
-        self,
-        read: Callable[[Callable[[Connection], Row | None]], Awaitable[Row | None]],
-        digest: Digest,
-    ) -> None:
-        self._read = read
+    def __init__(self, store: Store, digest: Digest) -> None:
+        self._store = store
         self._digest = digest
         self.answer = True
+        self.paused = False
 
     async def __call__(self) -> bool:
-        found = await self._read(
-            lambda c: c.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", self._digest.text)
-        )
-        self.answer = found is not None
-        return self.answer
+        def look(c: Connection) -> tuple[bool, bool]:
+            found = c.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", self._digest.text)
+            return found is not None, paused(self._store.now(), c)
+
+        self.answer, self.paused = await self._store.database.read(look)
+        return self.answer or self.paused
 
 
 def _trash(c: Connection, before: float) -> list[tuple[Digest, int]]:

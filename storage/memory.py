@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -70,6 +71,7 @@ class MemoryBlob:
         self.size = len(data)
         self._digest = digest
         self._data = data
+        self._file = -1
 
     async def chunks(self, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
         end = self.size if end is None else min(end, self.size)
@@ -80,8 +82,17 @@ class MemoryBlob:
         for at in range(start, end, PIECE):
             yield self._data[at : min(at + PIECE, end)]
 
+    async def fileno(self) -> int:
+        if self._file < 0:
+            self._file = os.memfd_create("blob")
+            os.write(self._file, self._data)
+        return self._file
+
     async def close(self) -> None:
         self._data = b""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
 
 
 class MemoryUpload:

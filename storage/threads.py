@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ class Threads:
     """A small pool of its own, so that slow disks starve nobody else's work."""
 
     def __init__(self, name: str, count: int) -> None:
+        self._count = count
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -35,6 +36,24 @@ class Threads:
                         await asyncio.wait([ended])
                 ended.exception()  # looked at, or asyncio complains of an error nobody retrieved
             raise
+
+    async def each(self, items: Iterable[T], work: Callable[[T], Awaitable[None]]) -> None:
+        """`work` for each item, as many at once as there are threads.
+
+        The first error ends it all and is raised, when what was under way has ended.
+        """
+        left = iter(items)
+
+        async def some() -> None:
+            for item in left:
+                await work(item)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._count):
+                    group.create_task(some())
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
 
     def close(self) -> None:
         """Wait for work under way, and end the threads."""

@@ -124,6 +124,11 @@ class Lease:
         await self._database.write(change)
 
 
+async def forget(database: Database) -> None:
+    """Whoever has the lease has it no more: for rows whose deployer can only be elsewhere."""
+    await database.write(lambda c: c.execute("DELETE FROM deploy_lease"))
+
+
 class Fenced:
     """The database for the holder of the lease only: every change raises LeaseLost for others."""
 
@@ -150,6 +155,9 @@ class Fenced:
             return change(connection)
 
         return await self._database.write(fenced)
+
+    async def snapshot(self, path: str, query: Callable[[Connection], T]) -> T:
+        return await self._database.snapshot(path, query)
 
     async def migrate(self, room: str, steps: Sequence[Step]) -> None:
         await self._database.migrate(room, steps)

@@ -174,6 +174,9 @@ class FilesystemBlob:
         # A short answer may be the border of what is cached, or the end of the file.
         return bytes(buffer) if got == count else bytes(memoryview(buffer)[:got]) or None
 
+    async def fileno(self) -> int:
+        return self._file
+
     async def close(self) -> None:
         file, self._file = self._file, -1
         if file >= 0:

@@ -46,10 +46,33 @@ def publish(source: str, target: str, directory: int) -> None:
     calls.fsync(directory)  # rename alone is not durable: the entry lives in the directory
 
 
-def write_file(target: str, directory: str, data: bytes) -> None:
+def rename(source: str, target: str) -> None:
+    """`publish` for many files: durable when the directory is synced, once for all of them."""
+    calls.rename(source, target)
+
+
+def link(file: int, shown: str, target: str) -> None:
+    """Give an open file one more name, on its own file system. Not durable; see `publish`.
+
+    `shown` is the name of the open file in /proc. Raises OSError where that cannot be.
+    """
+    # Only linkat follows /proc to the file, and only a directory's descriptor makes Python call it.
+    calls.link(shown, target, src_dir_fd=file, follow_symlinks=True)
+
+
+def sync_path(path: str) -> None:
+    """The bytes of a file that somebody else wrote survive."""
+    file = calls.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        sync_file(file)
+    finally:
+        calls.close(file)
+
+
+def write_file(target: str, directory: str, data: bytes, *, mode: int = 0o600) -> None:
     """A small file that is either wholly there or not at all. One writer at a time."""
     draft = target + ".new"
-    file = calls.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+    file = calls.open(draft, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_NOFOLLOW, mode)
     try:
         view = memoryview(data)
         while view:

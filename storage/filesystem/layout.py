@@ -2,6 +2,7 @@
 
     <root>/                         0700, ours alone
         layout.json                 {"layout": 1}, written last: all below was durable then
+        restore.json                in its place while a backup is restored into the directory
         records.db                  the catalogue (SQLite, with -wal and -shm beside it)
         blobs/<algorithm>/<aa>/<hex>    aa = first two digits; all 256 are made in advance
         uploads/<key>               bytes on their way
@@ -30,16 +31,19 @@ from storage.filesystem import calls, durable
 
 VERSION: Final = 1
 _MARKER: Final = "layout.json"
+_RESTORING: Final = "restore.json"
 _ROOMS: Final = ("blobs", "uploads", "apps", "compiled")
 _FAN_OUT: Final = tuple(f"{number:02x}" for number in range(256))
 _APP: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
 # What a fresh directory may hold: a creation that a crash cut short, and a file system's own.
-_EXPECTED: Final = frozenset({*_ROOMS, _MARKER, f"{_MARKER}.new", "lost+found"})
+_EXPECTED: Final = frozenset(
+    {*_ROOMS, _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new", "lost+found"}
+)
 
 
 class Layout:
-    """Only made by `open`; the directories it names are there and durable."""
+    """Only made by `open` or `restoring`; the directories it names are there and durable."""
 
     __slots__ = ("_blobs", "apps", "compiled", "records", "root", "uploads")
 
@@ -60,7 +64,7 @@ class Layout:
         LayoutUnknown when a newer release wrote it.
         """
         layout = Layout(Path(os.path.abspath(root)))
-        _make_root(layout.root)
+        make_root(layout.root)
         with _opening(layout.root) as directory:
             marked = _read_marker(layout.root)
             _check_root(layout.root, calls.fstat(directory), fresh=not marked)
@@ -73,6 +77,45 @@ class Layout:
                     json.dumps({"layout": VERSION}).encode(),
                 )
         return layout
+
+    @staticmethod
+    @contextmanager
+    def restoring(root: Path, source: str) -> Iterator[Layout]:
+        """The layout of a directory to restore `source` into: nobody can open it until all is done.
+
+        New, empty, or what a restore left that did not come to its end: then without what that one
+        put there, but for its blobs. When the block raises, the directory stays like that. On
+        return all that was made durable in the block is in a data directory like any other.
+        Raises LayoutRefused. Blocks for some 10 ms.
+        """
+        layout = Layout(Path(os.path.abspath(root)))
+        make_root(layout.root)
+        draft = str(layout.root / _RESTORING)
+        with _opening(layout.root) as directory:
+            if os.path.lexists(layout.root / _MARKER):
+                raise LayoutRefused(
+                    f"{root} is a data directory already; restore into a new or an empty one"
+                )
+            names = calls.listdir(layout.root)
+            if _RESTORING not in names:
+                _check_root(layout.root, calls.fstat(directory), fresh=True)
+                calls.fchmod(directory, 0o700)
+                content = json.dumps({"layout": VERSION, "restored": source}).encode()
+                durable.write_file(draft, str(layout.root), content)
+            marker = calls.open(draft, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            try:
+                calls.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise LayoutRefused(f"another restore into {root} is at work") from None
+            _make_rooms(layout.root, fresh=True)
+            for path in (*layout.root.glob("records.db*"), *(layout.root / "uploads").iterdir()):
+                durable.unlink(str(path))
+            yield layout
+            with durable.opened(str(layout.root)) as directory:
+                durable.publish(draft, str(layout.root / _MARKER), directory)
+        finally:
+            calls.close(marker)
 
     def app(self, id: str) -> Path:
         """The directory of one application; the deployer makes and removes it."""
@@ -103,7 +146,12 @@ class Layout:
         return f"{self.uploads}/{key}"
 
 
-def _make_root(root: Path) -> None:
+def shown(file: int) -> str:
+    """A name of an open file of this process."""
+    return f"/proc/self/fd/{file}"
+
+
+def make_root(root: Path) -> None:
     missing = [root, *root.parents]
     missing = missing[: next(at for at, path in enumerate(missing) if os.path.lexists(path))]
     for path in reversed(missing):
@@ -143,7 +191,13 @@ def _check_root(root: Path, found: os.stat_result, *, fresh: bool) -> None:
             " have made sure that nobody put anything there"
         )
     if fresh:
-        strangers = sorted(set(calls.listdir(root)) - _EXPECTED)
+        names = set(calls.listdir(root))
+        if _RESTORING in names:
+            raise LayoutRefused(
+                f"a backup was being restored into {root} and that was not finished; run the same"
+                " `spindle restore` again"
+            )
+        strangers = sorted(names - _EXPECTED)
         if strangers:
             raise LayoutRefused(
                 f"{root} holds {strangers[0]!r} and is no data directory of Spindle; name an empty"
@@ -172,13 +226,18 @@ def _read_marker(root: Path) -> bool:
 
 def _make_rooms(root: Path, *, fresh: bool) -> None:
     """Make what is missing, also in an old directory: a backup may have dropped empty ones."""
-    _make(root, _ROOMS, fresh=fresh)
-    _make(root / "blobs", tuple(ALGORITHMS), fresh=fresh)
+    make_directories(root, _ROOMS, fresh=fresh)
+    make_fan_out(root / "blobs", fresh=fresh)
+
+
+def make_fan_out(blobs: Path, *, fresh: bool) -> None:
+    """The directories for the names of blobs, durable on return."""
+    make_directories(blobs, tuple(ALGORITHMS), fresh=fresh)
     for algorithm in ALGORITHMS:
-        _make(root / "blobs" / algorithm, _FAN_OUT, fresh=fresh)
+        make_directories(blobs / algorithm, _FAN_OUT, fresh=fresh)
 
 
-def _make(parent: Path, names: tuple[str, ...], *, fresh: bool) -> None:
+def make_directories(parent: Path, names: tuple[str, ...], *, fresh: bool) -> None:
     """Directories in `parent`, durable on return."""
     with calls.scandir(parent) as entries:
         found = {

@@ -53,6 +53,14 @@ class Database(Protocol):
         """
         ...
 
+    async def snapshot(self, path: str, query: Callable[[Connection], T]) -> T:
+        """Write all rows, as of one moment, to a new file; return what `query` finds in that state.
+
+        In small steps beside readers and writers, who wait for none of it. The format is the
+        driver's own. Not durable until the caller syncs the file.
+        """
+        ...
+
     async def migrate(self, room: str, steps: Sequence[Step]) -> None:
         """Bring the tables of one room up to the number of steps, one transaction a step.
 

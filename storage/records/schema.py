@@ -124,4 +124,14 @@ STEPS: Final[tuple[Step, ...]] = (
         "CREATE INDEX trash_by_age ON trash (since)",
         references.read_all,
     ),
+    (
+        # Who reads bytes by a list made earlier, so that none may go meanwhile (storage.pause).
+        """
+        CREATE TABLE pauses (
+            id {text} NOT NULL PRIMARY KEY,
+            since DOUBLE PRECISION NOT NULL,
+            expires DOUBLE PRECISION NOT NULL
+        ) {clustered}
+        """,
+    ),
 )

@@ -38,12 +38,14 @@ DIALECT: Final = {
 # FULL, since WAL with NORMAL loses the last commits in a power cut.
 _WRITER: Final = ("synchronous = FULL", "foreign_keys = ON", "journal_size_limit = 67108864")
 _READER: Final = ("query_only = ON", "cache_size = -32768")
+SNAPSHOT_STEP: Final = 256  # pages copied at once: 1 MiB, in less than a millisecond
 
 
 class SQLite:
     """Database in one file. Only made by `open`."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._writer = _connect(path, _WRITER)
         self._reader = _connect(path, _READER)
         self._scanner = _connect(path, _READER)
@@ -83,11 +85,39 @@ class SQLite:
             raise
         return result
 
+    async def snapshot(self, path: str, query: Callable[[Connection], T]) -> T:
+        def copy() -> T:
+            source = _connect(self._path, _READER)
+            target = sqlite3.connect(path, isolation_level=None)
+
+            def find_and_copy(c: Connection) -> T:
+                found = query(c)
+                source.backup(target, pages=SNAPSHOT_STEP)
+                return found
+
+            try:
+                # One transaction around all steps: without it a step that finds a newer state
+                # begins anew, and beside a busy writer would never end.
+                return _read(source, _Statements(source), find_and_copy)
+            finally:
+                target.close()
+                source.close()
+
+        threads = Threads("snapshot", 1)  # its own, or scans would wait for it
+        try:
+            return await threads.run(copy)
+        finally:
+            threads.close()
+
     async def migrate(self, room: str, steps: Sequence[Step]) -> None:
-        await self.write(_make_migrations)
-        for number, step in enumerate(steps, 1):
-            await self.write(partial(_step, room, number, step))
-        done = await self.read(lambda c: _done(c, room))
+        # Looked at first: what is newer is not ours to change, and what is up to date takes no
+        # write, so that a store opens on a full disk.
+        done = await self.read(partial(_done, room))
+        if done < len(steps):
+            await self.write(_make_migrations)
+            for number, step in enumerate(steps[done:], done + 1):
+                await self.write(partial(_step, room, number, step))
+            done = await self.read(partial(_done, room))
         if done > len(steps):
             raise LayoutUnknown(
                 f"the records of {room!r} were written by a newer release (step {done}, this one"
@@ -155,14 +185,16 @@ def _make_migrations(connection: Connection) -> None:
     )
 
 
-def _done(connection: Connection, room: str) -> int:
+def _done(room: str, connection: Connection) -> int:
+    if not connection.one("SELECT 1 FROM sqlite_master WHERE name = 'migrations'"):
+        return 0
     row = connection.one("SELECT step FROM migrations WHERE room = ?", room)
     return int(row[0] or 0) if row else 0
 
 
 def _step(room: str, number: int, step: Step, connection: Connection) -> None:
     """One step, unless it is done: another process may have started beside us."""
-    if _done(connection, room) >= number:
+    if _done(room, connection) >= number:
         return
     for statement in step:
         if callable(statement):

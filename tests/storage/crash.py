@@ -31,7 +31,10 @@ from storage.repository import Repository
 from storage.store import Store
 from tests.storage.content import descriptor, empty, image, pull, push, stream, tags
 
-CALLS = ("pwrite", "fdatasync", "fsync", "rename", "ftruncate", "unlink", "fchmod", "mkdir")
+CALLS = (
+    *("pwrite", "write", "fdatasync", "fsync", "rename", "ftruncate", "unlink", "fchmod", "mkdir"),
+    *("link", "copy_file_range", "rmdir"),
+)
 
 BLOB = b"a blob"
 DIGEST = SHA256.digest(BLOB)

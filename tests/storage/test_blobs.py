@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ async def test_a_blob_is_read_as_it_was_written(blobs: BlobStore) -> None:
     await upload.write(DATA[1000:])
     assert await upload.commit(DIGEST) == len(DATA)
     assert await pull(await blobs.open(DIGEST)) == DATA
+
+
+async def test_a_blob_is_an_open_file_too(blobs: BlobStore) -> None:
+    await keep(blobs, DATA)
+    blob = await blobs.open(DIGEST)
+    file = await blob.fileno()
+    assert os.pread(file, len(DATA) + 1, 0) == DATA
+    assert await blob.fileno() == file
+    await blob.close()
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(file)
 
 
 async def test_the_empty_blob_is_a_blob(blobs: BlobStore) -> None:

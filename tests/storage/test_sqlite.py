@@ -11,6 +11,7 @@ import pytest
 
 from storage.errors import LayoutUnknown
 from storage.filesystem.layout import Layout
+from storage.records import sqlite
 from storage.records.database import Connection
 from storage.records.schema import STEPS
 from storage.records.sqlite import SQLite
@@ -170,6 +171,48 @@ async def test_text_is_ordered_by_its_bytes(things: SQLite) -> None:
     for name in ("b", "B", "a", "_", "é", "a-b", "a.b", "aa"):
         await things.write(lambda c, name=name: add(c, name))  # type: ignore[misc]  # untyped default
     assert await things.read(names) == ["B", "_", "a", "a-b", "a.b", "aa", "b", "é"]
+
+
+# Snapshots
+
+
+async def test_a_snapshot_is_of_one_moment_while_others_write(
+    things: SQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In many steps, and a writer gets in between; each moment has an even number of rows."""
+    monkeypatch.setattr(sqlite, "SNAPSHOT_STEP", 1)
+    await things.write(lambda c: [add(c, f"{number} " + "x" * 500) for number in range(2000)])
+    written, done = 0, False
+
+    def two(c: Connection) -> None:
+        add(c, f"meanwhile {written}")
+        add(c, f"meanwhile {written} too")
+
+    async def write() -> None:
+        nonlocal written
+        while not done:
+            await things.write(two)
+            written += 1
+
+    writing = asyncio.create_task(write())
+    found = await things.snapshot(str(tmp_path / "copy.db"), names)
+    done = True
+    await writing
+    with sqlite3.connect(tmp_path / "copy.db") as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        kept = [name for (name,) in copy.execute("SELECT name FROM things ORDER BY name")]
+    copy.close()
+    assert kept == found
+    assert len(kept) % 2 == 0
+    assert written > 0
+
+
+async def test_a_snapshot_that_cannot_be_written_is_an_error(
+    things: SQLite, tmp_path: Path
+) -> None:
+    with pytest.raises(sqlite3.OperationalError):
+        await things.snapshot(str(tmp_path / "none" / "copy.db"), names)
+    await things.write(lambda c: add(c, "a"))
 
 
 # Migrations
