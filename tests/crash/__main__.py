@@ -24,7 +24,7 @@ from tests.crash.sweep import Swept, sweep
 # Who is killed loses nothing that the kernel has, so the disk need not be a slow one.
 MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 PAIRS: Final = 3
-ALL_PAIRS: Final = 140
+ALL_PAIRS: Final = 125
 ENOUGH: Final = 10_000  # points of a full run
 SHOWN: Final = 20  # violations of one scenario
 

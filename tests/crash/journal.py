@@ -108,7 +108,7 @@ class Writer:
 
 
 def read(lines: Iterable[str]) -> Told:
-    """The journal of a process that may have been killed at any time, also within a line."""
+    """The journal of a process that was killed at any time. A line is short enough to be whole."""
     told = Told()
     events: dict[int, Event] = {}
     for at, line in enumerate(lines, 1):

@@ -263,7 +263,7 @@ SINGLE: Final = {
             first=deploying.check,
             outside=True,
             timed=True,
-            stride=6,
+            stride=3,
         ),
         *(
             Scenario(name, _of(part), stocked)

@@ -144,7 +144,8 @@ def run_inline(seed: int | None = None) -> None:
             pass
 
     calls.flock, calls.close = locking, closing  # type: ignore[assignment]
+    real = threads.Threads
     for module in list(sys.modules.values()):
-        if getattr(module, "Threads", None) is threads.Threads:
+        if getattr(module, "Threads", None) is real:
             module.Threads = Inline  # type: ignore[attr-defined]
     uploads.PIECE = PIECE  # type: ignore[misc]

@@ -24,7 +24,7 @@ DEATHS: Final = {
     "first start": 28,
     "second start": 10,
     "migration": 40,
-    "deployment": 18,
+    "deployment": 40,
     "blob by POST": 11,
     "blob by POST and PUT": 11,
     "blob in chunks": 14,
