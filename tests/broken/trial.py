@@ -19,7 +19,7 @@ from tests.broken.breaks import BREAKS, Break
 
 ROOT: Final = Path(__file__).parents[2]
 COPIED: Final = ("registry", "storage", "tests")
-LIMIT: Final = 120  # seconds
+LIMIT: Final = 600  # seconds
 
 
 @dataclass(frozen=True)

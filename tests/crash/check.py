@@ -285,9 +285,9 @@ class Check:
             await self.world.look_for_strays()
         if lost := self.strays():
             self.say(f"nobody would ever remove {lost}")
-        while self.world.clock.ahead < LATER + 6 * LONG:
+        self.world.clock.ahead += LONG
+        while await self.world.collect():
             self.world.clock.ahead += LONG
-            await self.world.collect()
         needed = self.needed()
         left = {digest for digest, _ in self.blobs()}
         if left != needed:

@@ -47,6 +47,7 @@ def forking(work: Callable[[int], Awaitable[None]]) -> tuple[int, IO[str]]:
         try:
             signal.alarm(LIMIT)
             os.close(reading)
+            gc.disable()  # it would look at all that this one never made
             asyncio.run(work(writing))  # type: ignore[arg-type]  # an async function
             status = 0
         except BaseException:
@@ -113,6 +114,7 @@ class Stage:
         events = [*self.before, *told.events]
 
         async def work(pipe: int) -> None:
+            run_inline()  # on a busy machine every change of threads is a wait
             for sentence in await check(self.root, self.scenario, events):
                 os.write(pipe, f"{sentence}\n".encode())
 
