@@ -239,11 +239,12 @@ def make_fan_out(blobs: Path, *, fresh: bool) -> None:
 
 def make_directories(parent: Path, names: tuple[str, ...], *, fresh: bool) -> None:
     """Directories in `parent`, durable on return."""
+    wanted = frozenset(names)
     with calls.scandir(parent) as entries:
         found = {
             entry.name: entry.is_dir(follow_symlinks=False)
             for entry in entries
-            if entry.name in names
+            if entry.name in wanted
         }
     for name, is_directory in found.items():
         if not is_directory:

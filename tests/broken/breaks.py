@@ -30,6 +30,13 @@ class Break:
         path.write_text(text.replace(self.old, self.new))
 
 
+KILLED: Final = (
+    "tests/crash/test_crash.py"
+    "::test_whenever_it_is_killed_what_was_told_is_kept_and_the_rest_is_whole_or_not_there"
+)
+_NEXT: Final = 'c.execute("COMMIT")\n{0}c.execute("BEGIN IMMEDIATE")\n{0}'
+"""Ends a transaction and begins another one; the indentation is to be filled in."""
+
 BREAKS: Final = (
     # Grammars
     Break(
@@ -265,7 +272,54 @@ BREAKS: Final = (
         "            size = await upload.commit(digest)\n",
         "            await self._link(digest, self.size)\n"
         "            size = await upload.commit(digest)\n",
-        "tests/storage/test_crash.py",
+        f"{KILLED}[blob by POST]",
+    ),
+    Break(
+        "a push is answered before its row is there",
+        "storage/uploads.py",
+        "            await self._link(digest, size)\n",
+        "            asyncio.ensure_future(self._link(digest, size))\n",
+        f"{KILLED}[blob by POST]",
+    ),
+    Break(
+        "the tags of one push are moved one by one",
+        "storage/records/statements.py",
+        "        left = c.one(\n",
+        f"        {_NEXT.format(' ' * 8)}left = c.one(\n",
+        f"{KILLED}[ten tags and a subject]",
+    ),
+    Break(
+        "a manifest is deleted some time after its tags",
+        "storage/records/statements.py",
+        '    gone = c.execute(\n        "DELETE FROM manifests',
+        f'    {_NEXT.format(" " * 4)}gone = c.execute(\n        "DELETE FROM manifests',
+        f"{KILLED}[manifest delete]",
+    ),
+    Break(
+        "a manifest is there some time before what keeps its blobs",
+        "storage/repository.py",
+        "            references.refer(c, repository, manifest)\n",
+        f"            {_NEXT.format(' ' * 12)}references.refer(c, repository, manifest)\n",
+        f"{KILLED}[manifest by digest]",
+    ),
+    Break(
+        "bytes go before the rows that lead to them",
+        "storage/collect.py",
+        "            done += await self._database.write(change)",
+        "            for (_, encoded), _ in page:\n"
+        "                await self._store.blobs.remove(Digest.parse(encoded))\n"
+        "            done += await self._database.write(change)",
+        f"{KILLED}[collection]",
+    ),
+    Break(
+        "a step of a migration is many transactions",
+        "storage/records/sqlite.py",
+        "        connection.execute(statement)\n    connection",
+        "        connection.execute(statement)\n"
+        '        connection.execute("COMMIT")\n'
+        '        connection.execute("BEGIN IMMEDIATE")\n'
+        "    connection",
+        f"{KILLED}[migration]",
     ),
     Break(
         "a commit may be lost in a power cut",
