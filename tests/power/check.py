@@ -29,6 +29,7 @@ from tests.power.history import History, Key
 MISSING: Final = "missing"
 CORRUPT: Final = "corrupt"
 OTHER: Final = "other"
+BROKEN: Final = "an error"  # in the place of a digest
 _LONG: Final = 10 * 24 * 3600.0  # seconds, after which nothing has a lease
 
 
@@ -58,19 +59,22 @@ async def look(data: Path, history: History, cut: int, *, collect: bool) -> Chec
     checked = Checked()
     try:
         async with open_records(load(flags={"data": str(data)})) as records:
-            check = _Check(records.store, history, cut, checked)
+            check = _Check(data, records.store, history, cut, checked)
             await check.promises()
             await check.uploads()
             await check.works()
             if collect:
-                await check.collects(data)
+                await check.collects()
     except Exception as error:
         checked.add(OTHER, f"it does not start or stop: {error!r}")
     return checked
 
 
 class _Check:
-    def __init__(self, store: Store, history: History, cut: int, checked: Checked) -> None:
+    def __init__(
+        self, data: Path, store: Store, history: History, cut: int, checked: Checked
+    ) -> None:
+        self._data = data
         self._store = store
         self._history = history
         self._cut = cut
@@ -80,11 +84,11 @@ class _Check:
 
     async def promises(self) -> None:
         expected = self._history.at(self._cut)
-        for key in expected.keys():
+        for key in expected.sought():
             digest = await self._ask(key)
             allowed = expected.allowed(key)
             self._checked.promises += None not in allowed
-            if digest in allowed or digest == CORRUPT:
+            if digest in allowed or digest == BROKEN:
                 continue
             if digest is None:
                 self._checked.add(MISSING, f"{key} is not there")
@@ -98,7 +102,7 @@ class _Check:
         await self._listings()
 
     async def _ask(self, key: Key) -> str | None:
-        """The digest of what is served, None if nothing is, or that it is CORRUPT."""
+        """The digest of what is served, None if nothing is, or BROKEN."""
         if key not in self._found:
             self._found[key] = await self._get(key)
         return self._found[key]
@@ -109,22 +113,26 @@ class _Check:
             answer = await self._client("GET", path)
         except Exception as error:  # broken off before its end
             self._checked.add(CORRUPT, f"{key}: {error!r}")
-            return CORRUPT
+            return BROKEN
         if answer.status == 404:
             return None
         digest = SHA256.digest(answer.body).text
         if answer.status != 200:
-            self._checked.add(CORRUPT, f"{key}: {answer.status} {answer.body[:200]!r}")
-            return CORRUPT
+            kind = CORRUPT if self._on_disk(key.reference) else MISSING
+            self._checked.add(kind, f"{key}: {answer.status} {answer.body[:200]!r}")
+            return BROKEN
         named = key.reference if ":" in key.reference else answer.header("docker-content-digest")
         if digest != named or answer.body != self._history.contents.get(digest):
             self._checked.add(CORRUPT, f"{key} has other bytes")
-            return CORRUPT
+            return BROKEN
         return digest
+
+    def _on_disk(self, reference: str) -> bool:
+        return any(self._data.glob(f"blobs/*/??/{reference.partition(':')[2] or '-'}"))
 
     async def _closures(self) -> None:
         for key, digest in list(self._found.items()):
-            if key.kind == "manifests" and digest not in (None, CORRUPT):
+            if key.kind == "manifests" and digest not in (None, BROKEN):
                 for child in self._children(key.repository, str(digest)):
                     if await self._ask(child) is None:
                         self._checked.add(OTHER, f"{key} is there without {child}")
@@ -189,28 +197,28 @@ class _Check:
             self._checked.add(OTHER, f"a push fails: {pushed.body!r} {tagged.body!r}")
         await self._ask(Key("manifests", name, "latest"))
 
-    async def collects(self, data: Path) -> None:
+    async def collects(self) -> None:
         """When every lease is over, exactly the blobs stay that a manifest has."""
-        settings = load(flags={"data": str(data)}).collect
+        settings = load().collect
         now = time.time()
         collecting = collector(self._store, settings)
-        for days in (1, 2, 3):  # a link, then the bytes; those of no repository
-            self._store.now = lambda days=days: now + days * _LONG  # type: ignore[misc]
-            await collecting.strays()
+        await collecting.strays()
+        for later in (_LONG, 2 * _LONG):  # the links, then the bytes
+            self._store.now = lambda later=later: now + later  # type: ignore[misc]
             await collecting.cycle()
         needed = {
             child.reference
             for key, digest in self._found.items()
-            if key.kind == "manifests" and digest not in (None, CORRUPT)
+            if key.kind == "manifests" and digest not in (None, BROKEN)
             for child in self._children(key.repository, str(digest))
             if child.kind == "blobs"
         }
-        kept = {f"sha256:{path.name}" for path in data.glob("blobs/sha256/??/*")}
+        kept = {f"sha256:{path.name}" for path in self._data.glob("blobs/sha256/??/*")}
         for digest in kept - needed:
             self._checked.add(OTHER, f"{digest} is garbage, and stays")
         # What was lost before is told already.
-        lost = {key.reference for key, found in self._found.items() if found in (None, CORRUPT)}
+        lost = {key.reference for key, found in self._found.items() if found in (None, BROKEN)}
         for digest in needed - kept - lost:
             self._checked.add(MISSING, f"{digest} was collected")
-        for path in (data / "uploads").iterdir():
+        for path in (self._data / "uploads").iterdir():
             self._checked.add(OTHER, f"the upload {path.name} stays")

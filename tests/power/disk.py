@@ -1,4 +1,4 @@
-"""A disk that writes down what it is asked: one file in a file system of its own, for a loop device.
+"""A disk that logs what it is asked: one file in a file system of its own, for a loop device.
 
 The loop driver turns what the kernel sends to the device into writes of the file, and REQ_FLUSH
 into fsync. A record is in the log before the answer is on its way, so what a file system was told
@@ -19,12 +19,11 @@ from typing import Any
 import mfusepy
 
 from tests.power import log
-
-NAME = "disk"
+from tests.power.filesystems import DISK
 
 
 class Disk(mfusepy.Operations):  # type: ignore[misc]  # it has no types
-    """Begins as the image, which stays as it is. While a file LOG.fail is there, flushes fail."""
+    """Begins as the image, which stays as it is."""
 
     use_ns = True
 
@@ -36,12 +35,12 @@ class Disk(mfusepy.Operations):  # type: ignore[misc]  # it has no types
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         if path == "/":
             return {"st_mode": stat.S_IFDIR | 0o700, "st_nlink": 2}
-        if path == f"/{NAME}":
+        if path == f"/{DISK}":
             return {"st_mode": stat.S_IFREG | 0o600, "st_nlink": 1, "st_size": len(self._bytes)}
         raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
 
     def readdir(self, path: str, fh: int) -> list[str]:
-        return [".", "..", NAME]
+        return [".", "..", DISK]
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         return self._bytes[offset : offset + size]

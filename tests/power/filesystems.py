@@ -6,6 +6,7 @@ it ends nothing stays mounted and nothing runs; a loop device goes with its moun
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -16,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.power import disk
-
-PATIENCE: Final = 30.0  # seconds
+PATIENCE: Final = 60.0  # seconds
+DISK: Final = "disk"  # the file that tests.power.disk shows
 # util-linux: an own mount table, so that all is unmounted with its last process, and own processes,
 # so that the last one ends with the first.
 APART: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -74,7 +74,9 @@ FILESYSTEMS: Final[Mapping[str, Filesystem]] = {
         ),
         # The smallest that each makes; nouuid, since all images are the same file system to it.
         Filesystem("xfs", 300 << 20, ("mkfs.xfs", "-q", "-f", "-K"), "nouuid"),
-        Filesystem("btrfs", 256 << 20, ("mkfs.btrfs", "-q", "-f", "-K", "-m", "single"), "nodiscard"),
+        Filesystem(
+            "btrfs", 256 << 20, ("mkfs.btrfs", "-q", "-f", "-K", "-m", "single"), "nodiscard"
+        ),
     )
 }
 
@@ -86,7 +88,7 @@ def recording(image: Path, log: Path, directory: Path) -> Iterator[Path]:
         [sys.executable, "-m", "tests.power.disk", str(image), str(log), str(directory)]
     )
     try:
-        path = directory / disk.NAME
+        path = directory / DISK
         deadline = time.monotonic() + PATIENCE
         while not path.exists():
             if process.poll() is not None or time.monotonic() > deadline:
@@ -113,11 +115,15 @@ def _unmount(directory: Path) -> None:
     subprocess.run(["umount", str(directory)], check=True)
 
 
-def missing(filesystem: Filesystem) -> str | None:
-    """Why images cannot be made and mounted here; None if they can."""
+def missing() -> str | None:
+    """What is not here, or not ours, that takes part in every recording."""
     if os.geteuid() != 0:
-        return "root"
+        return "root, who may mount,"
     for path in ("/dev/fuse", "/dev/loop-control"):
         if not os.path.exists(path):
             return path
+    try:
+        importlib.import_module("mfusepy")
+    except OSError:
+        return "libfuse"
     return None

@@ -37,7 +37,8 @@ class Expected:
     settled: Mapping[Key, str | None]
     pending: tuple[Step, ...] = ()
 
-    def keys(self) -> Iterable[Key]:
+    def sought(self) -> Iterable[Key]:
+        """All that can be asked for."""
         return dict.fromkeys([*self.settled, *(key for one in self.pending for key in one.changes)])
 
     def allowed(self, key: Key) -> set[str | None]:

@@ -79,7 +79,9 @@ def _by_lot(records: Sequence[Write | None], chance: random.Random) -> Iterator[
         flushed = _last_flush(records, cut)
         share = chance.choice((0.1, 0.5, 0.9, 1.0))
         kept = [
-            _whole(records, at) for at in range(flushed, cut) if chance.random() < share or cut == at
+            _whole(records, at)
+            for at in range(flushed, cut)
+            if chance.random() < share or cut == at
         ]
         if kept and chance.random() < 0.5:
             at = chance.randrange(len(kept))
@@ -99,9 +101,7 @@ def _whole(records: Sequence[Write | None], at: int) -> Part:
     return Part(at, 0, len(write.data))
 
 
-def _torn(
-    records: Sequence[Write | None], part: Part, chance: random.Random
-) -> list[Part]:
+def _torn(records: Sequence[Write | None], part: Part, chance: random.Random) -> list[Part]:
     """Some of its sectors."""
     write = records[part.record]
     assert write is not None

@@ -1,4 +1,4 @@
-"""A client that pushes, moves, mounts and deletes, and notes how far the disk was at each answer."""
+"""A client that pushes, moves, mounts and deletes, and notes how far the disk is at each answer."""
 
 from __future__ import annotations
 
@@ -90,9 +90,7 @@ class Client:
         """A request that changes something."""
         began = self._length()
         found = self.ask(method, path, **request)
-        self._history.steps.append(
-            Step(f"{method} {path}", began, self._length(), dict(changes))
-        )
+        self._history.steps.append(Step(f"{method} {path}", began, self._length(), dict(changes)))
         return found
 
     # Blobs
@@ -178,7 +176,7 @@ class Client:
         self.step(
             "PUT",
             f"/v2/{repository}/manifests/{reference}",
-            {key: digest for key in (Key("manifests", repository, digest), *names)},
+            dict.fromkeys((Key("manifests", repository, digest), *names), digest),
             body=body,
             headers={"Content-Type": content["mediaType"]},
             expect=201,
@@ -221,10 +219,10 @@ def index(*manifests: Mapping[str, Any], note: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Runs a server on a mounted disk; `rounds` of changes, with a stop and a start between them."""
+    """Runs a server on a mounted disk: `rounds` of changes, a stop and a start between them."""
 
-    rounds: int
     seed: str
+    rounds: int
 
     def run(self, data: Path, log: Path, mode: str, length: Callable[[], int]) -> History:
         history = History()
