@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from storage.errors import LayoutUnknown
+from storage.filesystem import durable
 from storage.filesystem.layout import Layout
 from storage.records.database import Connection, Row, Step, Value
 from storage.threads import Threads
@@ -41,6 +42,7 @@ class SQLite:
     """Database in one file. Only made by `open`."""
 
     def __init__(self, path: Path) -> None:
+        self._log = f"{path}-wal"  # no lock of SQLite's is on it, so anybody may open and close it
         self._writer = _connect(path, _WRITER)
         self._reader = _connect(path, _READER)
         self._scanner = _connect(path, _READER)
@@ -74,7 +76,10 @@ class SQLite:
         except BaseException as error:
             if self._writer.in_transaction:  # a full disk ends it by itself
                 self._writer.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what is said in addition
+            if code == sqlite3.SQLITE_IOERR:
+                durable.forget(self._log)  # what is rolled back: it will be written again
+            if code == sqlite3.SQLITE_FULL:
                 # As every other place that writes says it, so that it gets the same answer.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise

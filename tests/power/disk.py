@@ -19,11 +19,15 @@ from typing import Any
 import mfusepy
 
 from tests.power import log
-from tests.power.filesystems import DISK
+from tests.power.filesystems import DISK, REFUSED
 
 
 class Disk(mfusepy.Operations):  # type: ignore[misc]  # it has no types
-    """Begins as the image, which stays as it is."""
+    """Begins as the image, which stays as it is.
+
+    While there is a file LOG.refused, writes that contain its bytes fail and are not done; when it
+    is empty, flushes fail.
+    """
 
     use_ns = True
 
@@ -31,6 +35,7 @@ class Disk(mfusepy.Operations):  # type: ignore[misc]  # it has no types
         with open(image, "rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self._log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._refuse = f"{log_path}{REFUSED}"
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         if path == "/":
@@ -46,13 +51,24 @@ class Disk(mfusepy.Operations):  # type: ignore[misc]  # it has no types
         return self._bytes[offset : offset + size]
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
+        if self._refused() and self._refused() in data:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._append(log.written(data, offset))
         self._bytes[offset : offset + len(data)] = data
         return len(data)
 
     def fsync(self, path: str, datasync: int, fh: int) -> int:
+        if self._refused() == b"":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
         self._append(log.FLUSHED)
         return 0
+
+    def _refused(self) -> bytes | None:
+        try:
+            with open(self._refuse, "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
 
     def _append(self, record: bytes) -> None:
         if os.write(self._log, record) != len(record):

@@ -19,6 +19,7 @@ from typing import Final
 
 PATIENCE: Final = 60.0  # seconds
 DISK: Final = "disk"  # the file that tests.power.disk shows
+REFUSED: Final = ".refused"  # after the path of a log: the file that says what the disk refuses
 # util-linux: an own mount table, so that all is unmounted with its last process, and own processes,
 # so that the last one ends with the first.
 APART: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")

@@ -54,7 +54,7 @@ def plan(
         Image(flushed, following - 1)
         for flushed, following in zip(flushes, [*flushes[1:], len(records) + 1], strict=True)
     ]
-    certain += [_prefix(records, cut) for cut in sorted(set(acknowledged))]
+    certain += [prefix(records, cut) for cut in sorted(set(acknowledged))]
     certain = list(dict.fromkeys(certain))
     if len(certain) > count // 2:
         certain = chance.sample(certain, count // 2)
@@ -67,7 +67,8 @@ def plan(
     return sorted(found, key=lambda image: (image.flushed, image.cut))
 
 
-def _prefix(records: Sequence[Write | None], cut: int) -> Image:
+def prefix(records: Sequence[Write | None], cut: int) -> Image:
+    """All that was written until then."""
     flushed = _last_flush(records, cut)
     return Image(flushed, cut, tuple(_whole(records, at) for at in range(flushed, cut)))
 

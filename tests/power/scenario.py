@@ -67,22 +67,24 @@ class Client:
 
     # Requests
 
-    def ask(
+    def answer(
         self,
         method: str,
         path: str,
         body: bytes | None = None,
         headers: Mapping[str, str] | None = None,
-        *,
-        expect: int,
-    ) -> str:
-        """Returns the Location."""
+    ) -> tuple[int, str, bytes]:
+        """Status, Location and body."""
         self._connection.request(method, path, body, dict(headers or {}))
         answer = self._connection.getresponse()
-        content = answer.read()
-        if answer.status != expect:
-            raise AssertionError(f"{method} {path}: {answer.status} {content[:300]!r}")
-        return answer.getheader("Location", "")
+        return answer.status, answer.getheader("Location", ""), answer.read()
+
+    def ask(self, method: str, path: str, *request: Any, expect: int, **more: Any) -> str:
+        """What must be answered so; returns the Location."""
+        status, location, body = self.answer(method, path, *request, **more)
+        if status != expect:
+            raise AssertionError(f"{method} {path}: {status} {body[:300]!r}")
+        return location
 
     def step(
         self, method: str, path: str, changes: Mapping[Key, str | None], **request: Any

@@ -1,4 +1,4 @@
-"""A short form of scripts/powercut; and that it would notice, and what it takes for possible."""
+"""The short form of scripts/powercut: it would notice a loss; and what it takes for possible."""
 
 from __future__ import annotations
 
@@ -17,26 +17,41 @@ from tests.power.filesystems import APART, missing
 from tests.power.history import Expected, History, Key, Step
 from tests.power.images import SECTOR, Image, Part, plan
 from tests.power.log import FLUSHED, Log, Write, written
-from tests.power.served import CONTROLS, SHIPPED
+from tests.power.served import CONTROLS, SHIPPED, TWICE
 
 
-def test_what_was_acknowledged_survives_a_power_cut_and_the_controls_lose_it() -> None:
+def apart(module: str, *arguments: str) -> tuple[int, str]:
+    """Run a program that mounts; its exit status and what it said."""
     for program in ("unshare", "mount", "umount", "mkfs.ext4"):
         tools.require(program)
     if lacking := missing():
-        tools.without(f"a disk that can be cut off takes {lacking}")
+        tools.without(f"a disk of our own takes {lacking}")
     done = subprocess.run(
-        [
-            *(*APART, sys.executable, "-m", "tests.power.cut"),
-            *("--images", "150", "--controls", "15", "--recordings", "1", "--rounds", "1"),
-        ],
+        [*APART, sys.executable, "-m", module, *arguments],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_what_was_acknowledged_survives_a_power_cut_and_the_controls_lose_it() -> None:
+    short = ("--images", "150", "--controls", "15", "--recordings", "1", "--rounds", "1")
+    status, said = apart("tests.power.cut", *short)
+    assert status == 0, said
+
+
+def test_what_a_disk_refused_is_not_acknowledged_and_can_be_pushed_again() -> None:
+    status, said = apart("tests.power.refused", SHIPPED)
+    assert (status, said.strip()) == (0, ""), said
+
+
+def test_who_believes_the_second_fsync_is_found_out() -> None:
+    status, said = apart("tests.power.refused", TWICE)
+    assert status == 1, said
+    assert "blob: 201 for what the disk refused" in said
 
 
 # The verdict
