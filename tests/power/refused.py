@@ -2,7 +2,8 @@
 
 What a server was about to make durable must not be acknowledged then, nor served; the same push
 must succeed when the disk is well again; and while a disk refuses to flush, what is there can still
-be pulled. Run as a program, with a mode of tests.power.served: prints what is wrong.
+be pulled. Run as a program, with a mode of tests.power.served and "pushes" or "checkpoints": prints
+what is wrong.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from tests.power.history import History, Key, Step
 from tests.power.images import prefix
 from tests.power.log import Log
 from tests.power.replay import Recording, replay
-from tests.power.scenario import SHOP, Client, Inside, image
+from tests.power.scenario import SHOP, WARM, Client, Inside, image
 
 MARK: Final = b"no disk will have this"
+LATER: Final = b"nor this when it is copied"
 PUSHES: Final = ("blob", "blob in chunks", "manifest")
 
 
@@ -41,6 +43,7 @@ class Refusals:
         self._history = history
         self._refused = refused
         self._log = log
+        self._large = 0
 
     @contextmanager
     def _refusing(self, what: bytes) -> Iterator[None]:
@@ -66,6 +69,20 @@ class Refusals:
                 self.wrong.append(f"{kind}: {status} when the disk is well again")
         if (found := self._get(kind, data)) != 200:
             self.wrong.append(f"{kind}: {found} for what was acknowledged")
+
+    def checkpoints(self) -> None:
+        """What SQLite's log has already cannot be copied from there into its file."""
+        if (status := self._push("manifest", content("manifest", LATER.decode()))) != 201:
+            self.wrong.append(f"{status} for a manifest")
+        with self._refusing(LATER):
+            self._fill_log()
+        self._fill_log()
+
+    def _fill_log(self) -> None:
+        """Until SQLite copies it. What is acknowledged must last; more is not asked for."""
+        for _ in range(4):
+            self._large += 1
+            self._push("manifest", content("manifest", f"{self._large}" + "x" * (WARM // 2)))
 
     def flushes(self, known: bytes) -> None:
         with self._refusing(b""):
@@ -122,7 +139,7 @@ def content(kind: str, note: str) -> bytes:
     return json.dumps(manifest).encode()
 
 
-def main(mode: str) -> int:
+def main(mode: str, what: str) -> int:
     filesystem = FILESYSTEMS["ext4"]
     history = History()
     with tempfile.TemporaryDirectory() as directory, memory(Path(directory)) as scratch:
@@ -143,10 +160,13 @@ def main(mode: str) -> int:
                 history.contents[SHA256.digest(known).text] = known
                 client.blob(SHOP, known)
                 trial = Refusals(client, history, Path(f"{log}{REFUSED}"), log)
-                for number in range(3):
-                    for kind in PUSHES:
-                        trial.writes(kind, content(kind, f"{MARK.decode()} {kind} {number}"))
-                trial.flushes(known)
+                if what == "checkpoints":
+                    trial.checkpoints()
+                else:
+                    for number in range(3):
+                        for kind in PUSHES:
+                            trial.writes(kind, content(kind, f"{MARK.decode()} {kind} {number}"))
+                    trial.flushes(known)
             finally:
                 client.close()
                 server.kill()
@@ -163,4 +183,4 @@ def main(mode: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

@@ -44,12 +44,23 @@ def test_what_was_acknowledged_survives_a_power_cut_and_the_controls_lose_it() -
 
 
 def test_what_a_disk_refused_is_not_acknowledged_and_can_be_pushed_again() -> None:
-    status, said = apart("tests.power.refused", SHIPPED)
+    status, said = apart("tests.power.refused", SHIPPED, "pushes")
+    assert (status, said.strip()) == (0, ""), said
+
+
+@pytest.mark.xfail(
+    strict=True,
+    raises=AssertionError,
+    reason="SQLite tells nobody that it could not copy its log into its file, and copies once more"
+    " into the same cached pages, which ext4 then does not keep (see storage.filesystem.durable)",
+)
+def test_what_a_disk_refused_when_the_log_was_copied_is_not_lost() -> None:
+    status, said = apart("tests.power.refused", SHIPPED, "checkpoints")
     assert (status, said.strip()) == (0, ""), said
 
 
 def test_who_believes_the_second_fsync_is_found_out() -> None:
-    status, said = apart("tests.power.refused", TWICE)
+    status, said = apart("tests.power.refused", TWICE, "pushes")
     assert status == 1, said
     assert "blob: 201 for what the disk refused" in said
 
