@@ -44,23 +44,6 @@ def publish(source: str, target: str, directory: int) -> None:
     os.fsync(directory)  # rename alone is not durable: the entry lives in the directory
 
 
-def forget(path: str) -> None:
-    """Let the kernel read a file anew from the disk, of which the disk refused a write.
-
-    The kernel goes on to show the refused bytes. Worse, ext4 has marked the blocks of a file that
-    grew as written in memory but not on the disk: what is written there later, even of other bytes
-    and with an fsync that succeeds, is nothing after a power cut. Nothing happens if there is none.
-    """
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return
-    try:
-        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(file)
-
-
 def write_file(target: str, directory: str, data: bytes) -> None:
     """A small file that is either wholly there or not at all. One writer at a time."""
     draft = target + ".new"

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from storage.errors import LayoutUnknown
-from storage.filesystem import durable
 from storage.filesystem.layout import Layout
 from storage.records.database import Connection, Row, Step, Value
 from storage.threads import Threads
@@ -42,7 +41,7 @@ class SQLite:
     """Database in one file. Only made by `open`."""
 
     def __init__(self, path: Path) -> None:
-        self._log = f"{path}-wal"  # no lock of SQLite's is on it, so anybody may open and close it
+        self._refused = False  # whether the disk refused a write since the log was begun
         self._writer = _connect(path, _WRITER)
         self._reader = _connect(path, _READER)
         self._scanner = _connect(path, _READER)
@@ -67,6 +66,8 @@ class SQLite:
         return await self._thread.run(lambda: self._transaction(change))
 
     def _transaction(self, change: Callable[[Connection], T]) -> T:
+        if self._refused:
+            self._begin_log()
         # IMMEDIATE, since a transaction that reads first and then writes fails when another
         # process wrote in between.
         self._writer.execute("BEGIN IMMEDIATE")
@@ -77,13 +78,25 @@ class SQLite:
             if self._writer.in_transaction:  # a full disk ends it by itself
                 self._writer.execute("ROLLBACK")
             code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what is said in addition
-            if code == sqlite3.SQLITE_IOERR:
-                durable.forget(self._log)  # what is rolled back: it will be written again
+            self._refused |= code == sqlite3.SQLITE_IOERR
             if code == sqlite3.SQLITE_FULL:
                 # As every other place that writes says it, so that it gets the same answer.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
         return result
+
+    def _begin_log(self) -> None:
+        """A log of new blocks, since the disk refused a write into the old ones. Raises OSError.
+
+        SQLite would write the next transaction where that one should have been. But ext4 leaves the
+        blocks of a file that grew unwritten when a write into them failed, and takes later writes
+        of the same cached pages for overwriting: they go to the disk, their fsync succeeds, and
+        after a power cut there is nothing.
+        """
+        row = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if row[0]:
+            raise OSError(errno.EBUSY, "the disk refused a write, and its log is still read")
+        self._refused = False
 
     async def migrate(self, room: str, steps: Sequence[Step]) -> None:
         await self.write(_make_migrations)

@@ -7,6 +7,7 @@ away, a step under way happened wholly or not at all, and nobody has to mend any
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import time
@@ -67,6 +68,7 @@ async def look(data: Path, history: History, cut: int, *, collect: bool) -> Chec
                 await check.collects()
     except Exception as error:
         checked.add(OTHER, f"it does not start or stop: {error!r}")
+    gc.collect()  # what failed half-way may have left files open, which hold up the unmounting
     return checked
 
 

@@ -14,7 +14,7 @@ import mmap
 import os
 import stat
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import mfusepy
 
@@ -26,7 +26,7 @@ class Disk(mfusepy.Operations):  # type: ignore[misc]  # it has no types
     """Begins as the image, which stays as it is.
 
     While there is a file LOG.refused, writes that contain its bytes fail and are not done; when it
-    is empty, flushes fail.
+    is empty, flushes fail. LOG.refused.times is as many bytes long as there were such failures.
     """
 
     use_ns = True
@@ -35,7 +35,7 @@ class Disk(mfusepy.Operations):  # type: ignore[misc]  # it has no types
         with open(image, "rb") as file:
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self._log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._refuse = f"{log_path}{REFUSED}"
+        self._refusing = f"{log_path}{REFUSED}"
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         if path == "/":
@@ -51,24 +51,30 @@ class Disk(mfusepy.Operations):  # type: ignore[misc]  # it has no types
         return self._bytes[offset : offset + size]
 
     def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
-        if self._refused() and self._refused() in data:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        refused = self._refused()
+        if refused and refused in data:
+            self._refuse()
         self._append(log.written(data, offset))
         self._bytes[offset : offset + len(data)] = data
         return len(data)
 
     def fsync(self, path: str, datasync: int, fh: int) -> int:
         if self._refused() == b"":
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+            self._refuse()
         self._append(log.FLUSHED)
         return 0
 
     def _refused(self) -> bytes | None:
         try:
-            with open(self._refuse, "rb") as file:
+            with open(self._refusing, "rb") as file:
                 return file.read()
         except FileNotFoundError:
             return None
+
+    def _refuse(self) -> NoReturn:
+        with open(f"{self._refusing}.times", "ab") as file:
+            file.write(b"1")
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     def _append(self, record: bytes) -> None:
         if os.write(self._log, record) != len(record):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import sys
 import tempfile
@@ -48,12 +49,14 @@ class Refusals:
     @contextmanager
     def _refusing(self, what: bytes) -> Iterator[None]:
         draft = self._refused.with_name("draft")
+        times = self._refused.with_name(f"{self._refused.name}.times")
+        times.write_bytes(b"")
         draft.write_bytes(what)
         draft.rename(self._refused)
-        try:
-            yield
-        finally:
-            self._refused.unlink()
+        yield
+        self._refused.unlink()
+        if not times.read_bytes():
+            self.wrong.append(f"nothing was refused that has {what!r}")
 
     def writes(self, kind: str, data: bytes) -> None:
         """Push bytes that the disk refuses, then again those that it takes."""
@@ -72,7 +75,9 @@ class Refusals:
 
     def checkpoints(self) -> None:
         """What SQLite's log has already cannot be copied from there into its file."""
-        if (status := self._push("manifest", content("manifest", LATER.decode()))) != 201:
+        # Long, so that its pages have nothing else, and no other transaction writes them.
+        long = "x" * 50_000 + LATER.decode() + "x" * 50_000
+        if (status := self._push("manifest", content("manifest", long))) != 201:
             self.wrong.append(f"{status} for a manifest")
         with self._refusing(LATER):
             self._fill_log()
@@ -128,6 +133,16 @@ class Refusals:
         return self._log.stat().st_size
 
 
+def _keep_writes_small(directory: Path) -> None:
+    """So that each is one request to our disk.
+
+    Of several, the loop driver takes it for a success when the first ones succeeded.
+    """
+    device = os.stat(directory).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    Path(f"/sys/dev/block/{number}/queue/max_sectors_kb").write_text("64")
+
+
 def _key(kind: str, digest: str) -> Key:
     return Key("manifests" if kind == "manifest" else "blobs", SHOP, digest)
 
@@ -152,6 +167,7 @@ def main(mode: str, what: str) -> int:
             asyncio.run(serving.prepare(load(flags={"data": str(data)})))
         server = Inside(data, scratch / "server.log", mode)
         with recording(base, log, scratch / "outside") as disk, filesystem.mounted(disk, inside):
+            _keep_writes_small(inside)
             client = Client(history, lambda: log.stat().st_size, random.Random(0))
             try:
                 server.start()

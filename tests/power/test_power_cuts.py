@@ -51,8 +51,8 @@ def test_what_a_disk_refused_is_not_acknowledged_and_can_be_pushed_again() -> No
 @pytest.mark.xfail(
     strict=True,
     raises=AssertionError,
-    reason="SQLite tells nobody that it could not copy its log into its file, and copies once more"
-    " into the same cached pages, which ext4 then does not keep (see storage.filesystem.durable)",
+    reason="SQLite tells nobody that it could not copy its log into its file, and copies it again"
+    " into the same cached pages, which ext4 does not keep (see storage.records.sqlite)",
 )
 def test_what_a_disk_refused_when_the_log_was_copied_is_not_lost() -> None:
     status, said = apart("tests.power.refused", SHIPPED, "checkpoints")
