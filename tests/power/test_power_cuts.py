@@ -48,13 +48,8 @@ def test_what_a_disk_refused_is_not_acknowledged_and_can_be_pushed_again() -> No
     assert (status, said.strip()) == (0, ""), said
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="SQLite tells nobody that it could not copy its log into its file, and copies it again"
-    " into the same cached pages, which ext4 does not keep (see storage.records.sqlite)",
-)
 def test_what_a_disk_refused_when_the_log_was_copied_is_not_lost() -> None:
+    """SQLite tells nobody when that fails, and copies it into the same cached pages again."""
     status, said = apart("tests.power.refused", SHIPPED, "checkpoints")
     assert (status, said.strip()) == (0, ""), said
 
