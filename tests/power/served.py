@@ -57,9 +57,10 @@ def _synchronous(level: str) -> None:
     sqlite3.connect = careless  # type: ignore[assignment]
 
 
+NO_DIRECTORIES: Final = "no fsync of directories"
 CONTROLS: Final[Mapping[str, Callable[[], None]]] = {
     "no fsync of files and directories": lambda: _sync(files=False),
-    "no fsync of directories": lambda: _sync(files=True),
+    NO_DIRECTORIES: lambda: _sync(files=True),
     "SQLite with synchronous=NORMAL": lambda: _synchronous("NORMAL"),
     "SQLite with synchronous=OFF": lambda: _synchronous("OFF"),
 }
