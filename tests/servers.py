@@ -23,6 +23,7 @@ class Spindle:
 
     def __init__(self, data: Path, *arguments: str) -> None:
         self.data = data
+        self.command: tuple[str | Path, ...] = (SPINDLE,)
         self.arguments = arguments
         self.registry = "127.0.0.1:0"
         self.gateway = "127.0.0.1:0"
@@ -35,7 +36,7 @@ class Spindle:
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [
-                    *(SPINDLE, "serve", "--data", self.data),
+                    *(*self.command, "serve", "--data", self.data),
                     *("--listen", self.registry, "--gateway-listen", self.gateway),
                     *self.arguments,
                 ],

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,11 +15,15 @@ def require(name: str) -> str:
     """The path of a program."""
     found = shutil.which(name)
     if found is None:
-        message = f"{name} is not installed; scripts/tools or the system's packages have it"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        without(f"{name} is not installed; scripts/tools or the system's packages have it")
     return found
+
+
+def without(message: str) -> NoReturn:
+    """Skip a test that cannot run here; in CI everything must."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def run(*command: str | Path, cwd: Path | None = None, ok: bool = True, timeout: float = 60) -> str:

@@ -11,6 +11,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,6 +26,8 @@ T = TypeVar("T")
 # The seam of the database: a test puts connections here that fail or die at the n-th statement.
 connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
+COPIED_AFTER: Final = 4 << 20  # bytes in the log, about
+_COMMIT: Final = 32 << 10  # bytes: the pages of a usual transaction, without what is in the rows
 BUSY: Final = 10.0  # seconds to wait for the writer of another process
 
 # The words of schemas in which SQLite and PostgreSQL differ; see Database.migrate.
@@ -36,7 +39,10 @@ DIALECT: Final = {
 }
 
 # FULL, since WAL with NORMAL loses the last commits in a power cut.
-_WRITER: Final = ("synchronous = FULL", "foreign_keys = ON", "journal_size_limit = 67108864")
+_WRITER: Final = (
+    *("synchronous = FULL", "foreign_keys = ON", "journal_size_limit = 67108864"),
+    "wal_autocheckpoint = 0",  # see _copy_log
+)
 _READER: Final = ("query_only = ON", "cache_size = -32768")
 SNAPSHOT_STEP: Final = 256  # pages copied at once: 1 MiB, in less than a millisecond
 
@@ -45,11 +51,12 @@ class SQLite:
     """Database in one file. Only made by `open`."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = str(path)
+        self._refused = False  # whether the disk refused a write since the log was begun
         self._writer = _connect(path, _WRITER)
         self._reader = _connect(path, _READER)
         self._scanner = _connect(path, _READER)
-        self._writing = _Statements(self._writer)
+        self._writing = _Changes(self._writer)
         self._reading = _Statements(self._reader)
         self._scanning = _Statements(self._scanner)
         self._thread = Threads("records", 1)
@@ -70,6 +77,8 @@ class SQLite:
         return await self._thread.run(lambda: self._transaction(change))
 
     def _transaction(self, change: Callable[[Connection], T]) -> T:
+        if self._refused:
+            self._begin_log()
         # IMMEDIATE, since a transaction that reads first and then writes fails when another
         # process wrote in between.
         self._writer.execute("BEGIN IMMEDIATE")
@@ -79,10 +88,15 @@ class SQLite:
         except BaseException as error:
             if self._writer.in_transaction:  # a full disk ends it by itself
                 self._writer.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without what is said in addition
+            self._refused |= code == sqlite3.SQLITE_IOERR
+            if code == sqlite3.SQLITE_FULL:
                 # As every other place that writes says it, so that it gets the same answer.
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
+        self._writing.size += _COMMIT
+        if self._writing.size >= COPIED_AFTER:
+            self._copy_log()
         return result
 
     async def snapshot(self, path: str, query: Callable[[Connection], T]) -> T:
@@ -108,6 +122,35 @@ class SQLite:
             return await threads.run(copy)
         finally:
             threads.close()
+
+    def _copy_log(self) -> None:
+        """Into the file, so that its place can be used again.
+
+        SQLite does so by itself, but tells nobody when the disk refused it. Nothing is lost by
+        that: what was committed is in the log until it could be copied.
+        """
+        with suppress(sqlite3.OperationalError):
+            self._checkpoint("PASSIVE")
+            self._writing.size = 0
+
+    def _begin_log(self) -> None:
+        """A log of new blocks, since the disk refused a write into the old ones. Raises OSError.
+
+        SQLite would write the next transaction where that one should have been, into the same
+        cached pages; see _forget.
+        """
+        if self._checkpoint("TRUNCATE"):
+            raise OSError(errno.EBUSY, "the disk refused a write, and the log is still read")
+        self._refused = False
+
+    def _checkpoint(self, mode: str) -> bool:
+        """Whether others held it up."""
+        try:
+            [[held_up, _, _]] = self._writer.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        except sqlite3.OperationalError:
+            _forget(self._path)
+            raise
+        return bool(held_up)
 
     async def migrate(self, room: str, steps: Sequence[Step]) -> None:
         # Looked at first: what is newer is not ours to change, and what is up to date takes no
@@ -163,6 +206,36 @@ class _Statements:
 
     def all(self, statement: str, *parameters: Value) -> list[Row]:
         return self._execute(statement, parameters).fetchall()
+
+
+class _Changes(_Statements):
+    """Those of the writer. `size` is about how much of them is in the log, in bytes."""
+
+    __slots__ = ("size",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.size = 0
+
+    def execute(self, statement: str, *parameters: Value) -> int:
+        self.size += sum(len(value) for value in parameters if isinstance(value, bytes))
+        return super().execute(statement, *parameters)
+
+
+def _forget(path: str) -> None:
+    """Let the kernel read a file anew that is open here, when the disk refused a write of it.
+
+    The kernel goes on to show the refused bytes. Worse, ext4 leaves the new blocks of a file that
+    grew unwritten, and takes what is written into the same cached pages later for overwriting: its
+    fsync succeeds, and after a power cut there is nothing.
+    """
+    with suppress(FileNotFoundError):
+        found = os.stat(path)
+        # Not opened anew: to close it would give up the locks that others here have on it.
+        for file in map(int, os.listdir("/proc/self/fd")):
+            with suppress(OSError):  # it was open when they were listed
+                if os.path.samestat(os.fstat(file), found):
+                    os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _connect(path: Path, pragmas: Sequence[str]) -> sqlite3.Connection:
