@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from storage.errors import LayoutUnknown
 from storage.filesystem.layout import Layout
+from storage.records import seals
 from storage.records.database import Connection, Row, Step, Value
 from storage.threads import Threads
 
@@ -45,6 +46,7 @@ class SQLite:
 
     def __init__(self, path: Path) -> None:
         self._writer = _connect(path, _WRITER)
+        seals.register(self._writer)
         self._reader = _connect(path, _READER)
         self._scanner = _connect(path, _READER)
         self._writing = _Statements(self._writer)
@@ -93,6 +95,7 @@ class SQLite:
                 f"the records of {room!r} were written by a newer release (step {done}, this one"
                 f" knows {len(steps)}); start that release or restore a backup"
             )
+        await self.write(seals.seal)
 
     async def close(self) -> None:
         self._reader.close()
