@@ -46,6 +46,13 @@ def publish(source: str, target: str, directory: int) -> None:
     calls.fsync(directory)  # rename alone is not durable: the entry lives in the directory
 
 
+def move(source: str, target: str, directories: tuple[str, str]) -> None:
+    """Take something, whatever it is, from one directory to another of the same file system."""
+    calls.rename(source, target)
+    for directory in directories:
+        sync_directory(directory)
+
+
 def write_file(target: str, directory: str, data: bytes) -> None:
     """A small file that is either wholly there or not at all. One writer at a time."""
     draft = target + ".new"

@@ -51,16 +51,21 @@ def release(c: Connection, repository: int, digest: Digest, now: float) -> None:
         "SELECT child, relation FROM edges WHERE repository = ? AND parent = ?",
         *(repository, digest.text),
     )
-    c.execute(
-        "DELETE FROM edges WHERE repository = ? AND ((parent = ? AND relation = 'content')"
-        " OR (child = ? AND relation = 'referrer'))",
-        *(repository, digest.text, digest.text),
-    )
+    forget(c, repository, digest)
     for child, relation in children:
         assert isinstance(child, str)
         if relation == _CONTENT:
             lease_blob(c, repository, child, now)
         lease_manifest(c, repository, child, now)
+
+
+def forget(c: Connection, repository: int, digest: Digest) -> None:
+    """The edges that come from a manifest's body."""
+    c.execute(
+        "DELETE FROM edges WHERE repository = ? AND ((parent = ? AND relation = 'content')"
+        " OR (child = ? AND relation = 'referrer'))",
+        *(repository, digest.text, digest.text),
+    )
 
 
 def lease_blob(c: Connection, repository: int, digest: str, now: float) -> None:

@@ -80,7 +80,7 @@ def tags(*names: str) -> list[Tag]:
 
 def empty(root: Path) -> None:
     """Make a data directory as good as new; its 512 directories are left."""
-    for directory in (root / "uploads", *root.glob("blobs/*/??")):
+    for directory in (root / "uploads", root / "quarantine", *root.glob("blobs/*/??")):
         for path in directory.iterdir():
             path.unlink() if path.is_symlink() or not path.is_dir() else path.rmdir()
     for path in root.glob("records.db*"):
