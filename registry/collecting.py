@@ -31,6 +31,7 @@ async def keep_collecting(store: Store, settings: CollectSettings) -> None:
     log = structlog.get_logger()
     collecting = collector(store, settings)
     looked = float("-inf")
+    doubts: list[str] = []
     while True:
         try:
             if time.monotonic() - looked >= STRAYS:
@@ -39,6 +40,12 @@ async def keep_collecting(store: Store, settings: CollectSettings) -> None:
                 if found:
                     log.warning("blobs without a repository are in quarantine", blobs=found)
             done = await collecting.cycle()
+            if done.doubts != doubts:
+                doubts = done.doubts
+                if doubts:
+                    log.error("no garbage is collected", reasons=doubts)
+                else:
+                    log.info("garbage is collected again")
             if done:
                 log.info("garbage collected", **summary(done))
         except (StorageError, OSError, sqlite3.Error):

@@ -65,7 +65,13 @@ class FilesystemBlobs:
 
     async def remove(self, digest: Digest) -> None:
         # Not synced: bytes that come back after a power cut are collected again.
-        await self._threads.run(lambda: durable.unlink(self._layout.blob(digest)))
+        def remove() -> None:
+            try:
+                durable.unlink(self._layout.blob(digest))
+            except IsADirectoryError:  # nothing of ours; who made it may want it
+                move_aside(self._layout, digest)
+
+        await self._threads.run(remove)
 
     async def discard(self, digest: Digest, needed: Callable[[], Awaitable[bool]]) -> bool:
         with durable.opened(self._layout.blob_directory(digest)) as directory:

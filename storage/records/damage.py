@@ -34,6 +34,14 @@ def mark_blob(c: Connection, digest: Digest, reason: str, now: float) -> None:
         mark(c, BLOB, NOWHERE, digest.text, reason, now)
 
 
+def of_blob(c: Connection, digest: Digest) -> Row | None:
+    """Why it is marked, if it is."""
+    return c.one(
+        "SELECT reason FROM damaged WHERE kind = 'blob' AND repository = 0 AND name = ?",
+        digest.text,
+    )
+
+
 def heal(c: Connection, kind: str, repository: int, name: str) -> bool:
     """Whether it was marked."""
     gone = c.execute(

@@ -151,6 +151,11 @@ def structure(c: Connection) -> list[str]:
             f"row {row!s} of {table!s} refers to a row of {parent!s} that is not there"
             for table, row, parent, _ in c.all("PRAGMA foreign_key_check")
         ]
+        wrong += [
+            f"rows of {name!s} have higher numbers than any that was given"
+            for (name,) in c.all(_SEQUENCES)
+            if c.one(_BEHIND.format(_quoted(str(name))), name) is not None
+        ]
         if c.one(f"SELECT crc FROM {_SCHEMA}") != (_schema(c),):  # noqa: S608
             wrong.append("the definitions of tables and triggers are not those that were made")
     except sqlite3.DatabaseError as error:
@@ -163,6 +168,7 @@ def page(c: Connection, table: Table, after: Key | None, limit: int) -> Page:
     c.all("PRAGMA shrink_memory")
     shown = [f"typeof({name}), {_raw(name)}" for name in (*table.key, *map(_quoted, table.columns))]
     where, parameters = _after(table.key, after)
+    assert table.sealed
     rows = c.all(
         f"SELECT {COLUMN}, {', '.join(shown)} FROM {_quoted(table.name)}{where}"  # noqa: S608
         f" ORDER BY {', '.join(table.key)} LIMIT ?",
@@ -176,7 +182,22 @@ def page(c: Connection, table: Table, after: Key | None, limit: int) -> Page:
         last = key
         if not _fits(table, row[0], row[1 + width :]):
             broken.append(key)
-    return Page(len(rows), broken, last if len(rows) == limit else None)
+    if len(rows) < limit or not ahead(after, last):
+        last = None
+    return Page(len(rows), broken, last)
+
+
+def fits(c: Connection, table: Table, key: Key) -> bool:
+    """Whether a row fits its seal, or is gone."""
+    shown = [f"typeof({name}), {_raw(name)}" for name in map(_quoted, table.columns)]
+    where = " AND ".join(
+        f"{name} = {_parameter(part)}" for name, part in zip(table.key, key, strict=True)
+    )
+    row = c.one(
+        f"SELECT {COLUMN}, {', '.join(shown)} FROM {_quoted(table.name)} WHERE {where}",  # noqa: S608
+        *key,
+    )
+    return row is None or _fits(table, row[0], row[1:])
 
 
 def reseal(c: Connection, table: Table, key: Key) -> None:
@@ -214,6 +235,14 @@ def _fits(table: Table, seal: Value, shown: Sequence[Value]) -> bool:
     return type(seal) is int and seal == seal_of(*values)
 
 
+def ahead(before: Key | None, after: Key | None) -> bool:
+    """Rows that are out of order, which SQLite's check finds, must not lead round in a circle."""
+    try:
+        return before is None or after is None or before < after
+    except TypeError:
+        return False
+
+
 def _after(names: Sequence[str], after: Key | None) -> tuple[str, Row]:
     if after is None:
         return "", ()
@@ -244,4 +273,11 @@ _TABLES: Final = (
     " ORDER BY name"
 )
 _TRIGGERS: Final = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
+_SEQUENCES: Final = (
+    "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '% AUTOINCREMENT%'"
+)
+_BEHIND: Final = (
+    "SELECT 1 FROM (SELECT max(rowid) AS top FROM {}) WHERE top > coalesce("
+    "(SELECT seq FROM sqlite_sequence WHERE name = ?), 0)"
+)
 _DEFINITIONS: Final = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"

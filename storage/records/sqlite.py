@@ -45,6 +45,7 @@ class SQLite:
     """Database in one file. Only made by `open`."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._writer = _connect(path, _WRITER)
         seals.register(self._writer)
         self._reader = _connect(path, _READER)

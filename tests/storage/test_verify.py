@@ -1,0 +1,327 @@
+"""Verification: what is wrong is found, put aside or right, and healed by a push of the same."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from storage.blobs import BlobStore
+from storage.digest import SHA256, Digest
+from storage.errors import BlobUnknown, Damaged
+from storage.filesystem.blobs import FilesystemBlobs
+from storage.filesystem.layout import Layout
+from storage.names import RepositoryName, Tag
+from storage.records.sqlite import SQLite
+from storage.repository import Repository
+from storage.store import Store
+from storage.verify import Report, Verifier
+from tests.storage.content import descriptor, image, pull, push
+
+DATA = b"some bytes" * 500
+DIGEST = SHA256.digest(DATA)
+OF_DATA = image("of data", layers=[descriptor(DIGEST, len(DATA))])
+LATEST = Tag("latest")
+
+
+@pytest.fixture
+async def blobs(layout: Layout) -> AsyncIterator[FilesystemBlobs]:
+    found = FilesystemBlobs(layout)
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def filled(store: Store, repository: Repository) -> Repository:
+    """A repository with a blob, a manifest that names it, and a tag."""
+    await push(repository, b"{}")
+    await push(repository, DATA)
+    await repository.put_manifest(OF_DATA, [LATEST])
+    return repository
+
+
+async def verify(store: Store, *, read: bool = False, accept: bool = False) -> Report:
+    return await Verifier(store, read=read, accept=accept).run()
+
+
+def told(report: Report) -> list[str]:
+    return [f"{finding.gravity.name} {finding.what}" for finding in report.findings]
+
+
+def file_of(layout: Layout, digest: Digest = DIGEST) -> Path:
+    return Path(layout.blob(digest))
+
+
+def flip(path: Path, bit: int = 77) -> None:
+    """As a disk does: the file is the same, its times are the same, and one bit is another."""
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[bit // 8 % len(data)] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+async def change(database: SQLite, statement: str, *parameters: object) -> None:
+    """A row that changes by itself: its seal is left as it was."""
+    connection = sqlite3.connect(database.path, isolation_level=None)
+    triggers = connection.execute(
+        "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
+    ).fetchall()
+    connection.execute("BEGIN IMMEDIATE")
+    for name, _ in triggers:
+        connection.execute(f'DROP TRIGGER "{name}"')
+    connection.execute(statement, parameters)
+    for _, sql in triggers:
+        connection.execute(sql)
+    connection.execute("COMMIT")
+    connection.close()
+
+
+async def test_a_store_that_is_right_has_no_findings(store: Store, filled: Repository) -> None:
+    report = await verify(store, read=True)
+    assert report.findings == []
+    assert report.finished
+    assert (report.blobs, report.manifests, report.strays) == (2, 1, 0)
+    assert report.bytes == len(DATA) + 2
+    assert report.rows > 5
+
+
+# Blobs
+
+
+async def test_bytes_that_changed_are_found_by_reading_them_and_put_aside(
+    store: Store, filled: Repository, layout: Layout
+) -> None:
+    assert await pull(await filled.blob(DIGEST)) == DATA
+    flip(file_of(layout))
+    wrong = file_of(layout).read_bytes()
+    assert (await verify(store)).findings == []
+    assert told(await verify(store, read=True)) == ["LOST blob"]
+    assert not file_of(layout).exists()
+    [kept] = Path(layout.quarantine).iterdir()
+    assert kept.read_bytes() == wrong
+
+
+async def damage_by_reading(store: Store, repository: Repository) -> None:
+    with pytest.raises(Damaged):
+        await pull(await repository.blob(DIGEST))
+
+
+async def damage_by_verifying(store: Store, repository: Repository) -> None:
+    assert told(await verify(store, read=True)) == ["LOST blob"]
+
+
+@pytest.mark.parametrize("find", [damage_by_reading, damage_by_verifying])
+async def test_a_damaged_blob_is_as_if_it_were_not_there_until_it_is_pushed_again(
+    store: Store,
+    filled: Repository,
+    layout: Layout,
+    find: Callable[[Store, Repository], object],
+) -> None:
+    """A client that asks first must be told to push it, and may not mount it."""
+    other = store.repository(RepositoryName.parse("acme/other"))
+    flip(file_of(layout))
+    await find(store, filled)  # type: ignore[misc]  # an async function
+    assert await filled.has_blob(DIGEST) is None
+    with pytest.raises(BlobUnknown):
+        await filled.stat_blob(DIGEST)
+    assert not await other.mount(DIGEST, None)
+    assert not await other.mount(DIGEST, filled.name)
+    with pytest.raises(Damaged, match="push it again"):
+        await filled.blob(DIGEST)
+    assert told(await verify(store)) == ["LOST blob"]
+
+    await push(filled, DATA)
+    assert await filled.has_blob(DIGEST) == len(DATA)
+    assert await pull(await filled.blob(DIGEST)) == DATA
+    assert await other.mount(DIGEST, filled.name)
+    assert (await verify(store, read=True)).findings == []
+
+
+def a_link(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(DATA)
+    path.symlink_to(tmp_path / "secret")
+
+
+def a_fifo(path: Path, tmp_path: Path) -> None:
+    os.mkfifo(path)
+
+
+def a_directory(path: Path, tmp_path: Path) -> None:
+    path.mkdir()
+    (path / "file").write_bytes(DATA)
+
+
+def a_socket(path: Path, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        here = os.open(path.parent, os.O_RDONLY)
+        listener.bind(f"/proc/self/fd/{here}/{path.name}")
+        os.close(here)
+
+
+def a_device(path: Path, tmp_path: Path) -> None:
+    try:
+        os.mknod(path, 0o20600, os.makedev(1, 5))  # zeros without end
+    except PermissionError:
+        pytest.skip("only root may make a device")
+
+
+def a_hard_link(path: Path, tmp_path: Path) -> None:
+    """To something as long, so that only its bytes tell."""
+    (tmp_path / "secret").write_bytes(DATA[::-1])
+    os.link(tmp_path / "secret", path)
+
+
+def a_longer_file(path: Path, tmp_path: Path) -> None:
+    path.write_bytes(DATA + b"!")
+
+
+def a_shorter_file(path: Path, tmp_path: Path) -> None:
+    path.write_bytes(DATA[:-1])
+
+
+def nothing(path: Path, tmp_path: Path) -> None:
+    pass
+
+
+STRANGE = [
+    *(a_link, a_fifo, a_directory, a_socket, a_device),
+    *(a_hard_link, a_longer_file, a_shorter_file, nothing),
+]
+
+
+@pytest.mark.parametrize("plant", STRANGE)
+async def test_what_is_in_the_place_of_a_blob_is_not_served_and_a_push_heals_it(
+    store: Store,
+    filled: Repository,
+    layout: Layout,
+    tmp_path: Path,
+    plant: Callable[[Path, Path], None],
+) -> None:
+    file_of(layout).unlink()
+    plant(file_of(layout), tmp_path)
+    with pytest.raises(Damaged):
+        await pull(await filled.blob(DIGEST))
+    assert await filled.has_blob(DIGEST) is None
+    await push(filled, DATA)
+    assert await pull(await filled.blob(DIGEST)) == DATA
+    assert (await verify(store, read=True)).findings == []
+
+
+@pytest.mark.parametrize("plant", STRANGE)
+async def test_what_is_in_the_place_of_a_blob_is_found(
+    store: Store,
+    filled: Repository,
+    layout: Layout,
+    tmp_path: Path,
+    plant: Callable[[Path, Path], None],
+) -> None:
+    file_of(layout).unlink()
+    plant(file_of(layout), tmp_path)
+    assert told(await verify(store, read=plant is a_hard_link)) == ["LOST blob"]
+    assert await filled.has_blob(DIGEST) is None
+    assert not os.path.lexists(file_of(layout))
+    await push(filled, DATA)
+    assert (await verify(store, read=True)).findings == []
+
+
+@pytest.mark.parametrize("plant", [a_directory, a_fifo, a_link])
+async def test_a_push_replaces_what_nobody_has_found_yet(
+    filled: Repository, layout: Layout, tmp_path: Path, plant: Callable[[Path, Path], None]
+) -> None:
+    file_of(layout).unlink()
+    plant(file_of(layout), tmp_path)
+    await push(filled, DATA)
+    assert await pull(await filled.blob(DIGEST)) == DATA
+
+
+async def test_a_second_name_of_a_file_is_fine(
+    store: Store, filled: Repository, layout: Layout, tmp_path: Path
+) -> None:
+    """A backup may be made of hard links."""
+    os.link(file_of(layout), tmp_path / "backup")
+    assert (await verify(store, read=True)).findings == []
+    assert await pull(await filled.blob(DIGEST)) == DATA
+
+
+async def test_a_file_that_others_may_write_is_told_and_served(
+    store: Store, filled: Repository, layout: Layout
+) -> None:
+    file_of(layout).chmod(0o620)
+    report = await verify(store)
+    assert told(report) == ["ODD blob"]
+    assert "can be written by others" in str(report.findings[0])
+    assert await pull(await filled.blob(DIGEST)) == DATA
+
+
+async def test_a_file_with_a_name_that_is_none_is_told(store: Store, layout: Layout) -> None:
+    (file_of(layout).parent / "note.txt").write_text("")
+    assert told(await verify(store)) == ["ODD file"]
+
+
+async def test_bytes_without_a_row_are_counted_and_left_to_the_collector(
+    store: Store, blobs: BlobStore, filled: Repository
+) -> None:
+    upload = await blobs.start_upload("ab" * 32, SHA256)
+    await upload.hold()
+    await upload.write(b"stray")
+    await upload.commit(SHA256.digest(b"stray"))
+    await upload.close()
+    report = await verify(store, read=True)
+    assert (report.findings, report.strays) == ([], 1)
+
+
+async def test_a_size_that_is_wrong_in_a_row_is_put_right_by_the_bytes(
+    store: Store, filled: Repository, database: SQLite
+) -> None:
+    """One bit in a row must not take the blob away from everybody."""
+    await change(database, "UPDATE links SET size = size + 1 WHERE digest = ?", DIGEST.text)
+    with pytest.raises(Damaged):
+        await filled.blob(DIGEST)
+    assert "MENDED blob" in told(await verify(store))
+    assert await filled.has_blob(DIGEST) == len(DATA)
+    assert await pull(await filled.blob(DIGEST)) == DATA
+    assert (await verify(store, read=True)).findings == []
+
+
+async def test_a_blob_that_is_pushed_while_it_is_put_aside_stays(
+    store: Store, filled: Repository, layout: Layout, blobs: BlobStore
+) -> None:
+    """Found wrong, and healed before that was written down: what is there now is right."""
+    flip(file_of(layout))
+    assert await blobs.scrub(DIGEST) is not None
+    await push(filled, DATA)
+
+    async def mark() -> None:
+        raise AssertionError
+
+    assert not await blobs.set_aside(DIGEST, mark)
+    assert await pull(await filled.blob(DIGEST)) == DATA
+
+
+async def test_nothing_is_put_aside_while_somebody_commits(
+    store: Store, filled: Repository, layout: Layout, blobs: BlobStore
+) -> None:
+    flip(file_of(layout))
+    upload = await blobs.start_upload("ab" * 32, SHA256)
+    await upload.hold()
+    await upload.write(DATA)
+    await upload.commit(DIGEST)
+
+    async def mark() -> None:
+        raise AssertionError
+
+    assert not await blobs.set_aside(DIGEST, mark)
+    await upload.close()
+
+
+async def test_a_damaged_blob_that_is_deleted_is_forgotten(
+    store: Store, filled: Repository, layout: Layout
+) -> None:
+    flip(file_of(layout))
+    await verify(store, read=True)
+    await filled.delete_blob(DIGEST)
+    assert (await verify(store, read=True)).findings == []
