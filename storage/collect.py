@@ -217,8 +217,8 @@ class _Needed:
 
 def _doubts(c: Connection) -> list[str]:
     return [
-        f"manifest {text(name)}@{text(digest)} is damaged ({text(reason)}); push it again, or delete"
-        " it"
+        f"manifest {text(name)}@{text(digest)} is damaged ({text(reason)}); push it again or"
+        " delete it"
         if name is not None
         else f"a record is damaged ({text(reason)}); see `spindle verify`"
         for name, digest, reason in damage.doubts(c)

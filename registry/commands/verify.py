@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 
 from registry import app
 from registry.commands.serve import CannotStart
@@ -20,6 +21,9 @@ def verify(config: Config, *, read: bool, accept: bool, within: float | None) ->
         report = asyncio.run(_verify(config, read, accept, within))
     except (StorageError, OSError) as error:
         raise CannotStart(str(error)) from None
+    except sqlite3.DatabaseError as error:
+        print(f"damaged the records cannot be opened: {error}; restore them from a backup")
+        return True
     _print(report)
     return bool(report.findings)
 

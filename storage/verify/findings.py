@@ -97,14 +97,21 @@ class Notes:
     async def cleared(self, *what: str) -> None:
         """Of these kinds nothing is wrong any more, or it is about to be found again."""
 
-        def change(c: Connection) -> None:
-            for kind in what:
-                c.execute(
-                    "DELETE FROM damaged WHERE kind = 'record' AND repository = 0 AND name LIKE ?",
-                    f'["{kind}"%',
-                )
+        gone = [mark for mark in await self.marks() if mark[0] in what]
 
-        await self._store.database.write(change)
+        def change(c: Connection) -> None:
+            for mark in gone:
+                damage.heal(c, damage.RECORD, damage.NOWHERE, packed(mark))
+
+        if gone:
+            await self._store.database.write(change)
+
+    async def marks(self) -> list[seals.Key]:
+        """The records that are marked: a table and a key, or what `record` was told."""
+        rows = await self._store.database.read(
+            lambda c: c.all("SELECT name FROM damaged WHERE kind = 'record' AND repository = 0")
+        )
+        return [mark for (name,) in rows if (mark := unpacked(str(name)))]
 
 
 def packed(key: Position) -> str:

@@ -16,7 +16,7 @@ from storage.verify.findings import (
     Gravity,
     Notes,
     Position,
-    unpacked,
+    packed,
 )
 
 _LOOK: Final = "look at it, and restore a backup or take it as it is: spindle verify --accept"
@@ -78,11 +78,12 @@ class Rows:
     async def _recheck(self, table: seals.Table) -> None:
         """Rows of a table that were marked and are right again, or gone, or accepted."""
 
-        def change(c: Connection) -> None:
-            marks = c.all("SELECT name FROM damaged WHERE kind = 'record' AND repository = 0")
-            for (name,) in marks:
-                mark = unpacked(str(name)) or ()
-                if mark[0] == table.name and seals.fits(c, table, mark[1:]):
-                    damage.heal(c, damage.RECORD, damage.NOWHERE, str(name))
+        marks = [mark for mark in await self._notes.marks() if mark[0] == table.name]
 
-        await self._database.write(change)
+        def change(c: Connection) -> None:
+            for mark in marks:
+                if seals.fits(c, table, mark[1:]):
+                    damage.heal(c, damage.RECORD, damage.NOWHERE, packed(mark))
+
+        if marks:
+            await self._database.write(change)
