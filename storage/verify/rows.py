@@ -41,11 +41,14 @@ class Rows:
         yield None
 
     async def records(self, position: Position) -> AsyncIterator[Position]:
-        """Every row against its seal. The position is the table's name and a key."""
-        tables = await self._database.scan(seals.tables)
-        for table in tables:
-            if table.name == "manifests":  # they have a stage of their own
-                continue
+        """Every row but those of manifests, which have a stage of their own.
+
+        The position is the table's name, and a key if it was begun.
+        """
+        found = await self._database.scan(seals.tables)
+        # What has no seals was not there when the definitions were sealed, and was found by that.
+        tables = [table for table in found if table.sealed and table.name != "manifests"]
+        for at, table in enumerate(tables):
             after = None
             if position:
                 if table.name < str(position[0]):
@@ -62,9 +65,10 @@ class Rows:
                 for key in page.broken:
                     await self._broken(table, key)
                 after = page.last
-                yield (table.name, *(after or ()))
                 if after is None:
                     break
+                yield (table.name, *after)
+            yield (tables[at + 1].name,) if at + 1 < len(tables) else None
 
     async def _broken(self, table: seals.Table, key: seals.Key) -> None:
         where = f"{table.name} {seals.shown(key)}".rstrip()
@@ -72,7 +76,12 @@ class Rows:
         if not self._accept:
             mark = (table.name, *key)
             return await self._notes.record("record", where, reason, _LOOK, mark=mark)
-        await self._database.write(lambda c: seals.reseal(c, table, key))
+
+        def change(c: Connection) -> None:
+            seals.reseal(c, table, key)
+            damage.heal(c, damage.RECORD, damage.NOWHERE, packed((table.name, *key)))
+
+        await self._database.write(change)
         return self._notes.tell(Finding(Gravity.MENDED, "record", where, reason, "it was accepted"))
 
     async def _recheck(self, table: seals.Table) -> None:

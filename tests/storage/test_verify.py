@@ -11,15 +11,18 @@ from pathlib import Path
 import pytest
 
 from storage.blobs import BlobStore
+from storage.collect import Collector
 from storage.digest import SHA256, Digest
-from storage.errors import BlobUnknown, Damaged
+from storage.errors import BlobUnknown, Damaged, ManifestUnknown
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
+from storage.manifest import Manifest
+from storage.memory import MemoryBlobs
 from storage.names import RepositoryName, Tag
 from storage.records.sqlite import SQLite
 from storage.repository import Repository
 from storage.store import Store
-from storage.verify import Report, Verifier
+from storage.verify import Gravity, Report, Verifier
 from tests.storage.content import descriptor, image, pull, push
 
 DATA = b"some bytes" * 500
@@ -325,3 +328,281 @@ async def test_a_damaged_blob_that_is_deleted_is_forgotten(
     await verify(store, read=True)
     await filled.delete_blob(DIGEST)
     assert (await verify(store, read=True)).findings == []
+
+
+# Manifests
+
+
+async def breaks_its_body(database: SQLite) -> None:
+    body = OF_DATA.body.replace(b"of data", b"of Data")
+    await change(database, "UPDATE manifests SET body = ?", body)
+
+
+async def breaks_its_type(database: SQLite) -> None:
+    """Its body does not say what type it has."""
+    await change(database, "UPDATE manifests SET body = CAST(body AS TEXT)")
+
+
+@pytest.mark.parametrize("broken", [breaks_its_body, breaks_its_type])
+@pytest.mark.parametrize("verified", [False, True], ids=["read", "verified"])
+async def test_a_damaged_manifest_is_as_if_it_were_not_there_until_it_is_pushed_again(
+    store: Store,
+    filled: Repository,
+    database: SQLite,
+    broken: Callable[[SQLite], object],
+    verified: bool,
+) -> None:
+    await broken(database)  # type: ignore[misc]  # an async function
+    if verified:
+        assert told(await verify(store)) == ["LOST manifest"]
+    for reference in (LATEST, OF_DATA.digest):
+        with pytest.raises(Damaged, match="push it again"):
+            await filled.manifest(reference)
+        with pytest.raises(ManifestUnknown):
+            await filled.stat_manifest(reference)
+    assert told(await verify(store)) == ["LOST manifest"]
+
+    await filled.put_manifest(OF_DATA, [LATEST])
+    for reference in (LATEST, OF_DATA.digest):
+        assert (await filled.manifest(reference)).body == OF_DATA.body
+        assert (await filled.stat_manifest(reference)).size == len(OF_DATA.body)
+    assert (await verify(store)).findings == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE manifests SET size = size + 1",
+        "UPDATE manifests SET annotations = '{}'",
+        "UPDATE manifests SET subject = 'sha256:0'",
+        "UPDATE manifests SET artifact_type = 'a/b'",
+        "UPDATE manifests SET media_type = 'application/vnd.oci.image.index.v1+json'",
+        "UPDATE manifests SET media_type = CAST(x'ff' AS TEXT)",
+        "UPDATE manifests SET created = created + 1",
+        "UPDATE manifests SET seal = seal + 1",
+        "UPDATE edges SET child = 'sha256:0' WHERE rowid_of",
+        "DELETE FROM edges",
+        "INSERT INTO edges VALUES (1, 'sha256:1', 'sha256:0', 'content')",
+        "UPDATE edges SET relation = 'contents'",
+        "UPDATE edges SET relation = CAST(x'ff' AS TEXT)",
+    ],
+)
+async def test_what_the_body_of_a_manifest_proves_is_put_right(
+    store: Store, filled: Repository, database: SQLite, statement: str
+) -> None:
+    edges = "SELECT * FROM edges ORDER BY child"
+    before = await database.read(lambda c: c.all(edges))
+    digest = "(SELECT min(child) FROM edges)"
+    await change(database, statement.replace("rowid_of", f"child = {digest}"))
+    report = await verify(store)
+    assert {finding.gravity for finding in report.findings} == {Gravity.MENDED}
+    assert await database.read(lambda c: c.all(edges)) == before
+    stored = await filled.manifest(LATEST)
+    assert (stored.media_type, stored.size) == (OF_DATA.media_type, len(OF_DATA.body))
+    assert (await verify(store)).findings == []
+
+
+async def test_a_type_that_the_body_does_not_prove_is_damage(
+    store: Store, repository: Repository, database: SQLite
+) -> None:
+    untyped = Manifest.parse(b'{"key": "value"}', content_type="application/vnd.acme+json")
+    await repository.put_manifest(untyped)
+    await change(database, "UPDATE manifests SET media_type = 'application/vnd.acne+json'")
+    assert told(await verify(store)) == ["LOST manifest"]
+    await repository.put_manifest(untyped)
+    assert (await repository.manifest(untyped.digest)).media_type == untyped.media_type
+    assert (await verify(store)).findings == []
+
+
+async def test_a_damaged_manifest_can_be_deleted(
+    store: Store, filled: Repository, database: SQLite
+) -> None:
+    await breaks_its_body(database)
+    assert told(await verify(store)) == ["LOST manifest"]
+    await filled.delete_manifest(OF_DATA.digest)
+    assert (await verify(store)).findings == []
+
+
+# Tags and other rows
+
+
+async def test_a_tag_that_points_elsewhere_is_found_and_pushing_it_again_puts_it_right(
+    store: Store, filled: Repository, database: SQLite
+) -> None:
+    await filled.put_manifest(image("another"))
+    digest = image("another").digest.text
+    await change(database, "UPDATE tags SET digest = ?", digest)
+    assert told(await verify(store)) == ["RECORD record", "RECORD tag"]
+    await filled.put_manifest(OF_DATA, [LATEST])
+    assert (await verify(store)).findings == []
+
+
+async def test_a_move_that_the_tag_does_not_know_is_found(
+    store: Store, filled: Repository, database: SQLite
+) -> None:
+    statement = (
+        "INSERT INTO tag_moves (generation, repository, tag, digest, at, seal)"
+        " VALUES (2, 1, 'latest', 'sha256:0', 0, 0)"
+    )
+    await change(database, statement)
+    assert "RECORD tag" in told(await verify(store))
+
+
+async def test_a_tag_without_its_manifest_is_found(
+    store: Store, filled: Repository, database: SQLite
+) -> None:
+    await change(database, "DELETE FROM manifests")
+    report = await verify(store)
+    assert "refers to a row of manifests that is not there" in str(report.findings[0])
+
+
+async def test_a_row_that_changed_is_found_until_it_is_accepted(
+    store: Store, filled: Repository, database: SQLite
+) -> None:
+    await change(database, "UPDATE tag_moves SET at = at + 1")
+    for _ in range(2):
+        [finding] = (await verify(store)).findings
+        assert (finding.gravity, finding.where) == (Gravity.RECORD, "tag_moves 1")
+        assert "--accept" in finding.remedy
+    assert told(await verify(store, accept=True)) == ["MENDED record"]
+    assert (await verify(store)).findings == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DROP TRIGGER seal_update_tags",
+        "DROP INDEX tags_by_digest",
+        "CREATE TABLE another (x)",
+        "DELETE FROM sealed_schema",
+    ],
+)
+async def test_tables_that_changed_are_found_though_the_store_is_opened_anew(
+    store: Store, filled: Repository, database: SQLite, layout: Layout, statement: str
+) -> None:
+    """Opening makes what is missing: it must not take for right what it finds."""
+    connection = sqlite3.connect(database.path, isolation_level=None)
+    connection.execute(statement)
+    connection.close()
+    other = await SQLite.open(layout)
+    again = await Store.open(other, MemoryBlobs())
+    report = await Verifier(again).run()
+    assert "the definitions of tables" in str(report.findings)
+    await again.close()
+
+
+async def test_an_index_that_does_not_fit_its_table_is_found(
+    store: Store, filled: Repository, database: SQLite
+) -> None:
+    row = "type, name, tbl_name, rootpage, sql"
+    connection = sqlite3.connect(database.path, isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    index = "FROM sqlite_schema WHERE name = 'links_by_digest'"
+    kept = connection.execute(f"SELECT {row} {index}").fetchone()
+    connection.execute(f"DELETE {index}")
+    connection.close()
+    connection = sqlite3.connect(database.path, isolation_level=None)
+    connection.execute("DELETE FROM links WHERE digest = ?", [DIGEST.text])
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute(f"INSERT INTO sqlite_schema ({row}) VALUES (?, ?, ?, ?, ?)", kept)
+    connection.close()
+    report = await verify(store)
+    assert "index links_by_digest" in str(report.findings)
+
+
+# Collecting
+
+
+async def damaged_manifest(database: SQLite) -> None:
+    await breaks_its_body(database)
+
+
+async def damaged_record(database: SQLite) -> None:
+    await change(database, "UPDATE tag_moves SET at = at + 1")
+
+
+@pytest.mark.parametrize("broken", [damaged_manifest, damaged_record])
+async def test_nothing_is_collected_while_a_manifest_or_record_is_damaged(
+    store: Store,
+    blobs: BlobStore,
+    filled: Repository,
+    database: SQLite,
+    broken: Callable[[SQLite], object],
+) -> None:
+    garbage = await push(filled, b"nothing refers to this")
+    stray = SHA256.digest(b"stray")
+    upload = await blobs.start_upload("ab" * 32, SHA256)
+    await upload.hold()
+    await upload.write(b"stray")
+    await upload.commit(stray)
+    await upload.close()
+    later = Store(database, blobs, now=lambda: store.now() + 1e8)
+    collector = Collector(later, untagged=lambda _: 0.0)
+    await broken(database)  # type: ignore[misc]  # an async function
+    await verify(store)
+    for _ in range(2):
+        done = await collector.cycle()
+        assert not done
+        assert "is damaged" in done.doubts[0]
+        assert await collector.strays() == 0
+        assert (await collector.preview()).doubts == done.doubts
+    assert await filled.has_blob(garbage) is not None
+
+    await filled.put_manifest(OF_DATA, [LATEST])
+    await verify(store, accept=True)
+    assert await collector.strays() == 1
+    done = await collector.cycle()
+    assert [digest for _, digest in done.links] == [garbage]
+    assert done.doubts == []
+
+
+async def test_a_damaged_blob_keeps_nobody_from_collecting(
+    store: Store, blobs: BlobStore, filled: Repository, database: SQLite, layout: Layout
+) -> None:
+    garbage = await push(filled, b"nothing refers to this")
+    flip(file_of(layout))
+    await verify(store, read=True)
+    done = await Collector(Store(database, blobs, now=lambda: store.now() + 1e8)).cycle()
+    assert [digest for _, digest in done.links] == [garbage]
+
+
+# Stopping and going on
+
+
+async def test_a_pass_that_is_stopped_again_and_again_covers_everything_once(
+    store: Store, filled: Repository, layout: Layout
+) -> None:
+    blobs = [b"blob %d" % number for number in range(5)]
+    for data in blobs:
+        await push(filled, data)
+        flip(file_of(layout, SHA256.digest(data)))
+    found: list[str] = []
+    runs = 0
+    while True:
+        runs += 1
+        verifier = Verifier(store, read=True, clock=iter(range(1000)).__next__)
+        report = await verifier.run("test", within=0)
+        found += [finding.where for finding in report.findings]
+        if report.finished:
+            break
+    assert sorted(found) == sorted(str(SHA256.digest(data)) for data in blobs)
+    assert runs > 500
+
+
+async def test_a_pass_without_a_name_begins_at_the_beginning(
+    store: Store, filled: Repository
+) -> None:
+    assert not (await Verifier(store).run("test", within=0)).finished
+    report = await Verifier(store).run()
+    assert report.finished
+    assert report.blobs == 2
+
+
+async def test_what_cannot_be_read_as_text_is_found_and_ends_nothing(
+    store: Store, filled: Repository, database: SQLite
+) -> None:
+    await change(database, "UPDATE tags SET name = CAST(x'ff' AS TEXT)")
+    await change(database, "UPDATE repositories SET name = CAST(x'fe' AS TEXT)")
+    report = await verify(store)
+    assert report.finished
+    assert {"RECORD record", "RECORD tag"} <= set(told(report))
