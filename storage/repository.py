@@ -405,7 +405,7 @@ async def _fits(digest: Digest, body: bytes) -> bool:
     return await asyncio.to_thread(digest.fits, body)
 
 
-_QUICK: Final = 1 << 18  # bytes hashed on the event loop: 150 us
+_QUICK: Final = 1 << 16  # bytes hashed on the event loop: 85 us, less than a hop to a thread
 _ANYWHERE: Final = (
     "SELECT size FROM links WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM damaged"
     " WHERE kind = 'blob' AND repository = 0 AND damaged.name = digest) LIMIT 1"

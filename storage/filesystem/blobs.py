@@ -137,13 +137,15 @@ class FilesystemBlobs:
 
         def look() -> list[str]:
             found = []
-            for name in calls.listdir(directory):
-                try:
-                    at_home = self._layout.blob_directory(Digest.parse(f"{algorithm}:{name}"))
-                except DigestInvalid:
-                    at_home = ""
-                if at_home != directory:
-                    found.append(f"{directory}/{name}")
+            with calls.scandir(directory) as entries:
+                for entry in entries:
+                    try:
+                        digest = Digest.parse(f"{algorithm}:{entry.name}")
+                    except DigestInvalid:
+                        found.append(entry.path)
+                        continue
+                    if self._layout.blob_directory(digest) != directory:
+                        found.append(entry.path)
             return found
 
         return await self._threads.run(look)

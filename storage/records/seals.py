@@ -17,8 +17,8 @@ Why triggers that call a function of ours, and not
 What is not sealed has no effect: numbers of rows that no column shows, and the counter of
 `repositories`, which only ever jumps ahead (the highest id in use bounds it from below).
 
-Measured (2 cores, ext4): the seal of a row takes 2 us of Python and an update in a page that is
-being written anyway.
+Measured (2 busy cores, ext4): a manifest pushed by tag with six edges, five seals, takes 50 us of
+processor time more, in 415; 10 % of the whole with its sync.
 """
 
 from __future__ import annotations
