@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 
 from registry import app
 from registry.commands.serve import CannotStart
 from registry.settings import Config
 from storage.errors import StorageError
+from storage.records.seals import Unreadable
 from storage.verify import Gravity, Report, Verifier
 
 
@@ -21,7 +21,7 @@ def verify(config: Config, *, read: bool, accept: bool, within: float | None) ->
         report = asyncio.run(_verify(config, read, accept, within))
     except (StorageError, OSError) as error:
         raise CannotStart(str(error)) from None
-    except sqlite3.DatabaseError as error:
+    except Unreadable as error:
         print(f"damaged the records cannot be opened: {error}; restore them from a backup")
         return True
     _print(report)

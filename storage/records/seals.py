@@ -39,6 +39,9 @@ _COVERED: Final = frozenset({("manifests", "body")})
 _DERIVED: Final = ("edges",)
 _SCHEMA: Final = "sealed_schema"
 
+Unreadable: Final = (sqlite3.DatabaseError, UnicodeDecodeError)
+"""What a broken database raises; the latter for a message that quotes what it cannot read."""
+
 Key: TypeAlias = tuple[int | float | str | bytes | None, ...]
 """Of a row, in the order of its table. Text is bytes here, since it may not be text any more."""
 
@@ -166,13 +169,13 @@ def structure(c: Connection) -> list[str]:
         ]
         if not intact(c):
             wrong.append("the definitions of tables and triggers are not those that were made")
-    except sqlite3.DatabaseError as error:
+    except Unreadable as error:
         wrong.append(str(error))
     return wrong
 
 
 def page(c: Connection, table: Table, after: Key | None, limit: int) -> Page:
-    """Compare rows with their seals, strictly after one. Raises sqlite3.DatabaseError."""
+    """Compare rows with their seals, strictly after one. Raises what is Unreadable."""
     c.all("PRAGMA shrink_memory")
     shown = [f"typeof({name}), {_raw(name)}" for name in (*table.key, *map(_quoted, table.columns))]
     where, parameters = _after(table.key, after)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
@@ -75,7 +74,7 @@ class Manifests:
 
         try:
             settled = await self._database.write(change)
-        except sqlite3.DatabaseError as error:  # what leads to the row is broken, too
+        except seals.Unreadable as error:  # what leads to the row is broken, too
             where = f"manifests {row}"
             return await self._notes.record("record", where, f"{flaw.reason} ({error})", RESTORE)
         if settled is None:
@@ -103,7 +102,7 @@ class Manifests:
                     reason = "it says what no manifest says"
                     try:
                         await self._database.write(partial(audit.remove_edge, edge=edge))
-                    except sqlite3.DatabaseError as error:
+                    except seals.Unreadable as error:
                         await self._notes.record("record", f"edges {where}", str(error), RESTORE)
                     else:
                         self._notes.tell(

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from typing import Final
 
 from storage.blobs import Pace, at_once
+from storage.records import seals
 from storage.store import Store
 from storage.verify.blobs import Blobs
 from storage.verify.findings import (
@@ -98,7 +99,7 @@ class Verifier:
         try:
             async for done in self._stages[stage](position):
                 yield done
-        except sqlite3.DatabaseError as error:
+        except seals.Unreadable as error:
             busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
             if busy or isinstance(error, sqlite3.ProgrammingError):
                 raise

@@ -30,6 +30,7 @@ from storage.errors import StorageError
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.names import RepositoryName, Tag
+from storage.records.seals import Unreadable
 from storage.records.sqlite import SQLite
 from storage.store import Move, Store
 from storage.verify import Report, Verifier
@@ -286,7 +287,7 @@ async def _is_found(sample: Sample) -> bool:
         store = await Store.open(database, FilesystemBlobs(sample.layout))
         await Journal(database).open()
         return bool((await sample.verify(store)).findings)
-    except (sqlite3.DatabaseError, StorageError):  # what cannot be opened at all is hard to miss
+    except (*Unreadable, StorageError):  # what cannot be opened at all is hard to miss
         return True
     finally:
         if database is not None:
@@ -311,7 +312,7 @@ def contents(path: Path) -> str:
             connection.text_factory = str
             found.append([name, sorted(map(repr, rows))])
         return repr(found)
-    except sqlite3.DatabaseError as error:
+    except Unreadable as error:
         return repr(error)
     finally:
         connection.close()
