@@ -27,6 +27,7 @@ import sqlite3
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, TypeAlias
 
 from storage.records.database import Connection, Row, Value
@@ -52,7 +53,7 @@ def seal_of(*values: Value) -> int:
 
 
 def register(connection: sqlite3.Connection) -> None:
-    """Whoever writes has to know the function that the triggers call."""
+    """Who writes must know the function of the triggers; who may not, too, to be told that."""
     connection.create_function(FUNCTION, -1, seal_of, deterministic=True)
 
 
@@ -100,7 +101,7 @@ class Page:
 
 def intact(c: Connection) -> bool:
     """Whether tables and triggers are those that were sealed, or none ever were."""
-    if c.one("SELECT 1 FROM sqlite_schema WHERE name = ?", _SCHEMA) is not None:
+    if c.one(_SEALED, _SCHEMA) is not None:
         return c.all(f"SELECT crc FROM {_SCHEMA}") == [(_schema(c),)]  # noqa: S608
     return not c.all(_TRIGGERS)
 
@@ -124,6 +125,16 @@ def seal(c: Connection) -> None:
                 c.execute(f"DROP TRIGGER {_quoted(name)}")
             c.execute(sql)
         c.execute(f"UPDATE {_quoted(table.name)} SET {COLUMN} = {table.seal()}")  # noqa: S608
+    _admit(c)
+
+
+def admit(c: Connection) -> None:
+    """Take the definitions as they are, for a step that changed them, if they are sealed at all."""
+    if c.one(_SEALED, _SCHEMA) is not None:
+        _admit(c)
+
+
+def _admit(c: Connection) -> None:
     crc = _schema(c)
     if c.one(f"SELECT crc FROM {_SCHEMA}") != (crc,):  # noqa: S608
         c.execute(f"DELETE FROM {_SCHEMA}")  # noqa: S608
@@ -133,19 +144,18 @@ def seal(c: Connection) -> None:
 def tables(c: Connection) -> list[Table]:
     """All that are sealed, by name."""
     found = []
-    for name, sql in c.all(_TABLES):
+    for (name, sql), columns in groupby(c.all(_TABLES), lambda row: (str(row[0]), str(row[1]))):
         if name in _DERIVED:
             continue
-        columns = c.all(f"PRAGMA table_info({_quoted(str(name))})")
-        key = sorted((int(row[5] or 0), str(row[1])) for row in columns if row[5])
-        clustered = str(sql).rstrip().upper().endswith("WITHOUT ROWID")
-        names = [str(row[1]) for row in columns]
+        rows = [(str(column), int(place or 0)) for _, _, column, place in columns]
+        key = sorted((place, column) for column, place in rows if place)
+        clustered = sql.rstrip().upper().endswith("WITHOUT ROWID")
         found.append(
             Table(
-                str(name),
-                tuple(column for column in names if column != COLUMN),
+                name,
+                tuple(column for column, _ in rows if column != COLUMN),
                 tuple(_quoted(column) for _, column in key) if clustered else ("rowid",),
-                COLUMN in names,
+                (COLUMN, 0) in rows,
             )
         )
     return found
@@ -280,9 +290,11 @@ def _quoted(name: str) -> str:
 
 
 _TABLES: Final = (
-    "SELECT name, sql FROM sqlite_schema WHERE type = 'table' AND name NOT GLOB 'sqlite_*'"
-    " ORDER BY name"
+    "SELECT s.name, s.sql, t.name, t.pk FROM sqlite_schema AS s"
+    " JOIN pragma_table_info(s.name) AS t"
+    " WHERE s.type = 'table' AND s.name NOT GLOB 'sqlite_*' ORDER BY s.name, t.cid"
 )
+_SEALED: Final = "SELECT 1 FROM sqlite_schema WHERE name = ?"
 _TRIGGERS: Final = "SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'"
 _SEQUENCES: Final = (
     "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE '% AUTOINCREMENT%'"

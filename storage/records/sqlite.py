@@ -47,7 +47,6 @@ class SQLite:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer = _connect(path, _WRITER)
-        seals.register(self._writer)
         self._reader = _connect(path, _READER)
         self._scanner = _connect(path, _READER)
         self._writing = _Statements(self._writer)
@@ -87,16 +86,17 @@ class SQLite:
         return result
 
     async def migrate(self, room: str, steps: Sequence[Step]) -> None:
-        await self.write(_make_migrations)
+        intact = await self.write(_prepare)
         for number, step in enumerate(steps, 1):
-            await self.write(partial(_step, room, number, step))
+            await self.write(partial(_step, room, number, step, intact))
         done = await self.read(lambda c: _done(c, room))
         if done > len(steps):
             raise LayoutUnknown(
                 f"the records of {room!r} were written by a newer release (step {done}, this one"
                 f" knows {len(steps)}); start that release or restore a backup"
             )
-        await self.write(_seal)
+        if intact:  # else `verify` has to find it
+            await self.write(seals.seal)
 
     async def close(self) -> None:
         self._reader.close()
@@ -147,16 +147,20 @@ def _connect(path: Path, pragmas: Sequence[str]) -> sqlite3.Connection:
         check_same_thread=False,  # one at a time is seen to above
         cached_statements=512,
     )
+    seals.register(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}")
     return connection
 
 
-def _make_migrations(connection: Connection) -> None:
+def _prepare(connection: Connection) -> bool:
+    """Whether the tables are those that were made; the one of steps is, from now on."""
+    intact = seals.intact(connection)
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations (room TEXT PRIMARY KEY, step BIGINT NOT NULL)"
     )
+    return intact
 
 
 def _done(connection: Connection, room: str) -> int:
@@ -164,11 +168,10 @@ def _done(connection: Connection, room: str) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def _step(room: str, number: int, step: Step, connection: Connection) -> None:
+def _step(room: str, number: int, step: Step, intact: bool, connection: Connection) -> None:
     """One step, unless it is done: another process may have started beside us."""
     if _done(connection, room) >= number:
         return
-    intact = seals.intact(connection)
     for statement in step:
         if callable(statement):
             statement(connection)
@@ -183,10 +186,4 @@ def _step(room: str, number: int, step: Step, connection: Connection) -> None:
         number,
     )
     if intact:
-        seals.seal(connection)
-
-
-def _seal(connection: Connection) -> None:
-    """What was made before there were seals. What is not as it was made is left to `verify`."""
-    if seals.intact(connection):
-        seals.seal(connection)
+        seals.admit(connection)

@@ -422,8 +422,8 @@ BREAKS: Final = (
     Break(
         "opening takes changed tables for right",
         "storage/records/sqlite.py",
-        "    if seals.intact(connection):\n",
-        "    if True:\n",
+        "    intact = seals.intact(connection)\n",
+        "    intact = True\n",
         "tests/storage/test_verify.py"
         "::test_tables_that_changed_are_found_though_the_store_is_opened_anew",
     ),
