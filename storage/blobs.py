@@ -32,6 +32,8 @@ class Flaw:
     reason: str
     lost: bool = True
     """Its bytes cannot be served. Otherwise they can, but somebody could change them."""
+    unread: bool = False
+    """The disk did not give them: they may be right, and be read another day."""
 
 
 class Blob(Protocol):
@@ -133,8 +135,12 @@ class BlobStore(Protocol):
         """
         ...
 
-    async def set_aside(self, digest: Digest, mark: Callable[[], Awaitable[None]]) -> bool:
+    async def set_aside(
+        self, digest: Digest, mark: Callable[[], Awaitable[None]], *, leave: bool = False
+    ) -> bool:
         """Keep what is wrong under a digest where it is never served; nothing may be there at all.
+
+        With `leave` it stays where it is.
 
         `mark` is called first, when no `commit` can come between. Nothing happens, and it is False,
         when somebody commits at the moment, or what is there now was not found wrong, here or by

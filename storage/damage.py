@@ -19,17 +19,24 @@ from storage.records.database import Database
 
 
 async def condemn(
-    database: Database, blobs: BlobStore, digest: Digest, reason: str, now: float
+    database: Database,
+    blobs: BlobStore,
+    digest: Digest,
+    reason: str,
+    now: float,
+    *,
+    leave: bool = False,
 ) -> bool:
     """Mark a blob and put its bytes aside, if they are still those that were found wrong.
 
-    On return both are durable. False when a push is putting it right just now, or has.
+    With `leave` they stay where they are. On return both are durable. False when a push is putting
+    it right just now, or has.
     """
 
     async def mark() -> None:
         await database.write(lambda c: damage.mark_blob(c, digest, reason, now))
 
-    return await blobs.set_aside(digest, mark)
+    return await blobs.set_aside(digest, mark, leave=leave)
 
 
 class Watched:

@@ -60,12 +60,15 @@ class MemoryBlobs:
         await pace(len(data))
         return None if digest.fits(data) else Flaw("its bytes are not what they were")
 
-    async def set_aside(self, digest: Digest, mark: Callable[[], Awaitable[None]]) -> bool:
+    async def set_aside(
+        self, digest: Digest, mark: Callable[[], Awaitable[None]], *, leave: bool = False
+    ) -> bool:
         data = self.blobs.get(digest)
         if digest in self.committing or (data is not None and digest.fits(data)):
             return False
         await mark()
-        self.blobs.pop(digest, None)
+        if not leave:
+            self.blobs.pop(digest, None)
         return True
 
     async def strangers(self, part: int) -> list[str]:

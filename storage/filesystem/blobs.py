@@ -115,7 +115,9 @@ class FilesystemBlobs:
             self._layout.blob(digest), digest, self._verified, self._threads, pace
         )
 
-    async def set_aside(self, digest: Digest, mark: Callable[[], Awaitable[None]]) -> bool:
+    async def set_aside(
+        self, digest: Digest, mark: Callable[[], Awaitable[None]], *, leave: bool = False
+    ) -> bool:
         with durable.opened(self._layout.blob_directory(digest)) as directory:
             try:
                 calls.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,7 +131,8 @@ class FilesystemBlobs:
             if stat.S_ISREG(found.st_mode) and not self._verified.refuted(digest, found):
                 return False
             await mark()
-            await self._threads.run(partial(move_aside, self._layout, digest))
+            if not leave:
+                await self._threads.run(partial(move_aside, self._layout, digest))
         return True
 
     async def strangers(self, part: int) -> list[str]:

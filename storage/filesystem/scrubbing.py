@@ -7,8 +7,10 @@ the beginning: then it is back where it was. Times of access are left alone.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -56,8 +58,13 @@ async def read(
         file = await threads.run(partial(_open, path))
     except FileNotFoundError:
         return GONE
-    except OSError:
-        return ODD
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
+            return ODD
+        if error.errno == errno.EACCES:
+            verified.refute(digest, calls.lstat(path))
+            return Flaw("its file may not be read")
+        raise
     try:
         found = calls.fstat(file)
         if not stat.S_ISREG(found.st_mode):
@@ -66,9 +73,11 @@ async def read(
         while at < found.st_size:
             try:
                 count = await threads.run(partial(_piece, file, at, hasher))
-            except OSError as error:  # the disk has lost it
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
                 verified.refute(digest, found)
-                return Flaw(f"its file cannot be read: {error.strerror}")
+                return Flaw(f"its file cannot be read: {error.strerror}", unread=True)
             if not count:
                 break
             at += count
@@ -91,12 +100,17 @@ def _open(path: str) -> int:
 
 def _piece(file: int, at: int, hasher: Hasher) -> int:
     kept = _cached(file, at)
-    calls.posix_fadvise(file, at, PIECE, os.POSIX_FADV_DONTNEED)
+    _forget(file, at)
     piece = calls.pread(file, PIECE, at)
     if not kept:
-        calls.posix_fadvise(file, at, PIECE, os.POSIX_FADV_DONTNEED)
+        _forget(file, at)
     hasher.update(piece)
     return len(piece)
+
+
+def _forget(file: int, at: int) -> None:
+    with suppress(OSError):  # a file system need not know how
+        calls.posix_fadvise(file, at, PIECE, os.POSIX_FADV_DONTNEED)
 
 
 def _cached(file: int, at: int) -> bool:

@@ -54,10 +54,12 @@ class Blobs:
             )
             for digest, (least, most, reason) in blobs.items():
                 self._notes.report.blobs += 1
+                flaw = flaws.get(digest)
                 if reason is not None:
-                    self._notes.tell(Finding(Gravity.LOST, "blob", str(digest), str(reason), PUSH))
+                    if flaw is not None or not self._read or not await self._is_right(digest):
+                        found = Finding(Gravity.LOST, "blob", str(digest), str(reason), PUSH)
+                        self._notes.tell(found)
                 else:
-                    flaw = flaws.get(digest)
                     doubted = least != most or (flaw is not None and flaw.lost)
                     if self._read or doubted:
                         flaw = await self._scrub(digest, doubted) or _unless_lost(flaw)
@@ -84,14 +86,32 @@ class Blobs:
                 if doubted:
                     await self._resize(digest)
                 return None
-            if await condemn(self._database, store.blobs, digest, flaw.reason, store.now()):
-                break
+            # A disk that gives nothing today must not empty the store: the bytes stay.
+            try:
+                if await condemn(
+                    *(self._database, store.blobs, digest, flaw.reason, store.now()),
+                    leave=flaw.unread,
+                ):
+                    break
+            except OSError as error:  # a full disk must not hide what is wrong
+                reason = f"{flaw.reason}, and that could not be marked ({error.strerror})"
+                self._notes.tell(Finding(Gravity.LOST, "blob", str(digest), reason, PUSH))
+                return None
         else:
             return None  # what is pushed without end is new each time
         if await self._database.read(partial(damage.of_blob, digest=digest)) is not None:
-            remedy = f"{PUSH} (what was there is in quarantine)"
+            remedy = PUSH if flaw.unread else f"{PUSH} (what was there is in quarantine)"
             self._notes.tell(Finding(Gravity.LOST, "blob", str(digest), flaw.reason, remedy))
         return None
+
+    async def _is_right(self, digest: Digest) -> bool:
+        """Whether the bytes of a blob that is marked can be read after all; then it is no more."""
+        if await self._store.blobs.scrub(digest, self._counted) is not None:
+            return False
+        await self._database.write(
+            lambda c: damage.heal(c, damage.BLOB, damage.NOWHERE, digest.text)
+        )
+        return True
 
     async def _resize(self, digest: Digest) -> None:
         """The bytes are right, so a link that gives another size is not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ from storage.blobs import BlobStore
 from storage.collect import Collector
 from storage.digest import SHA256, Digest
 from storage.errors import BlobUnknown, Damaged, ManifestUnknown
+from storage.filesystem import calls
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.manifest import Manifest
@@ -258,6 +260,48 @@ async def test_a_file_that_others_may_write_is_told_and_served(
     assert told(report) == ["ODD blob"]
     assert "can be written by others" in str(report.findings[0])
     assert await pull(await filled.blob(DIGEST)) == DATA
+
+
+async def test_a_disk_that_gives_nothing_today_does_not_empty_the_store(
+    store: Store, filled: Repository, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is marked, so that a push heals it, and right again when it can be read."""
+
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "pread", fail)
+        assert told(await verify(store, read=True)) == ["LOST blob"] * 2
+        assert told(await verify(store, read=True)) == ["LOST blob"] * 2
+    assert file_of(layout).exists()
+    assert await filled.has_blob(DIGEST) is None
+    assert told(await verify(store)) == ["LOST blob"] * 2
+    assert (await verify(store, read=True)).findings == []
+    assert await filled.has_blob(DIGEST) == len(DATA)
+
+
+async def test_other_errors_end_the_pass_and_accuse_no_blob(
+    store: Store, filled: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> bytes:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "pread", fail)
+        with pytest.raises(OSError, match="memory"):
+            await verify(store, read=True)
+    assert (await verify(store, read=True)).findings == []
+
+
+async def test_a_file_system_without_advice_is_fine(
+    store: Store, filled: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    monkeypatch.setattr(calls, "posix_fadvise", fail)
+    assert (await verify(store, read=True)).findings == []
 
 
 async def test_a_file_with_a_name_that_is_none_is_told(store: Store, layout: Layout) -> None:
