@@ -79,6 +79,39 @@ def collect(
 
 
 @command.command()
+def verify(
+    read_data: Annotated[
+        bool, typer.Option("--read-data", help="Read and hash the bytes of every blob, too.")
+    ] = False,
+    max_duration: Annotated[
+        float | None,
+        typer.Option(
+            "--max-duration", metavar="SECONDS", min=0, help="Stop then; the next run goes on."
+        ),
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Take damaged records as they are from now on.")
+    ] = False,
+    config: ConfigFile = None,
+    data: Data = None,
+    assignments: Assignments = None,
+) -> None:
+    """Check that what is kept is what was pushed; a server may be running on it.
+
+    Ends with status 1 when something is wrong.
+    """
+    from registry.commands import serve as serving
+    from registry.commands import verify as verifying
+
+    try:
+        settings = _settings(config, data, None, None, None, assignments)
+        if verifying.verify(settings, read=read_data, accept=accept, within=max_duration):
+            raise typer.Exit(1)
+    except serving.CannotStart as error:
+        _stop(str(error))
+
+
+@command.command()
 def retain(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print what would go, and change nothing.")

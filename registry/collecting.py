@@ -71,6 +71,7 @@ async def keep_collecting(
     leaps = Leaps(max(settings.grace, settings.quarantine, settings.upload_age))
     resting = False
     looked = float("-inf")
+    doubts: list[str] = []
     while True:
         try:
             rest = leaps.rest(store.now(), ticks())
@@ -84,6 +85,12 @@ async def keep_collecting(
                     log.warning("blobs without a repository are in quarantine", blobs=found)
             if not resting:
                 done = await collecting.cycle()
+                if done.doubts != doubts:
+                    doubts = done.doubts
+                    if doubts:
+                        log.error("no garbage is collected", reasons=doubts)
+                    else:
+                        log.info("garbage is collected again")
                 if done:
                     log.info("garbage collected", **summary(done))
                 async for name, decision in retaining.cycle():

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 from registry import app
 from registry.collecting import keep_collecting
 from registry.settings import Config, Listen
+from registry.verifying import keep_verifying
 
 GRACE = 30  # seconds for answers in progress once the server was told to stop
 
@@ -138,6 +139,8 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
                     immutable=config.immutable,
                 )
                 behind.append(tasks.create_task(collecting))
+            if applications and config.verify.enabled:
+                behind.append(tasks.create_task(keep_verifying(records.store, config.verify)))
             stopping = tasks.create_task(stop.wait())
             # What ends by itself has failed; then the process ends with it.
             vital = [stopping, *serving, *behind]

@@ -200,6 +200,15 @@ class CollectSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifySettings:
+    enabled: bool = _setting(True, "read all that is kept again while the server runs", Flag.parse)
+    interval: Seconds = _setting(
+        Seconds(7 * 24 * 3600), "from the beginning of one such pass to that of the next"
+    )
+    rate: Bytes = _setting(Bytes(10 << 20), "read in a second at most; 0 for no bound")
+
+
+@dataclass(frozen=True, slots=True)
 class RuntimeSettings:
     workers: Count = _setting(Count(2), "processes of each running revision")
     concurrency: Count = _setting(Count(32), "requests at once in each of them")
@@ -229,6 +238,7 @@ class Config:
     limits: LimitSettings = field(default_factory=LimitSettings)
     deploy: DeploySettings = field(default_factory=DeploySettings)
     collect: CollectSettings = field(default_factory=CollectSettings)
+    verify: VerifySettings = field(default_factory=VerifySettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     log: LogSettings = field(default_factory=LogSettings)
     retention: tuple[Rule, ...] = field(default=(), metadata=TABLES)

@@ -7,13 +7,33 @@ decided by rows.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from storage.digest import Algorithm, Digest
 
 PIECE = 1 << 20  # bytes read or written at once: one hop to a thread costs ~100 us, so 64 KiB
 # pieces would spend two seconds per GiB on hops
+
+
+Pace: TypeAlias = Callable[[int], Awaitable[None]]
+"""Called with a number of bytes that were read, and returns when more may be."""
+
+
+async def at_once(count: int) -> None:
+    """Pace of who is waited for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with a blob as it is kept."""
+
+    reason: str
+    lost: bool = True
+    """Its bytes cannot be served. Otherwise they can, but somebody could change them."""
+    unread: bool = False
+    """The disk did not give them: they may be right, and be read another day."""
 
 
 class Blob(Protocol):
@@ -109,6 +129,34 @@ class BlobStore(Protocol):
 
     async def kept(self, part: int) -> list[tuple[Digest, int]]:
         """The blobs of one part, with their sizes in bytes."""
+        ...
+
+    async def survey(self, blobs: Sequence[tuple[Digest, int]]) -> list[tuple[Digest, Flaw]]:
+        """What can be seen of blobs that should have these sizes, without reading them."""
+        ...
+
+    async def scrub(self, digest: Digest, pace: Pace = at_once) -> Flaw | None:
+        """Read all bytes, from the disk where that can be told apart; what is wrong with them.
+
+        Memory of what lies on the disk is left as it was found.
+        """
+        ...
+
+    async def set_aside(
+        self, digest: Digest, mark: Callable[[], Awaitable[None]], *, leave: bool = False
+    ) -> bool:
+        """Keep what is wrong under a digest where it is never served; nothing may be there at all.
+
+        With `leave` it stays where it is.
+
+        `mark` is called first, when no `commit` can come between. Nothing happens, and it is False,
+        when somebody commits at the moment, or what is there now was not found wrong, here or by
+        `chunks`, `survey` or `scrub` before.
+        """
+        ...
+
+    async def strangers(self, part: int) -> list[str]:
+        """Names in a part that no blob can have."""
         ...
 
     async def expire_uploads(self, before: float) -> list[int]:

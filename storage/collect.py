@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from storage.digest import Digest
 from storage.names import RepositoryName
 from storage.pause import paused
-from storage.records import references, statements
+from storage.records import damage, references, statements
 from storage.records.database import Connection, Row
 from storage.records.statements import text, whole
 from storage.store import Store
@@ -43,6 +43,9 @@ class Collected:
     """Whose bytes are gone, and how many each had."""
     uploads: list[int] = field(default_factory=list)
     """The sizes of abandoned uploads, in bytes."""
+    doubts: list[str] = field(default_factory=list)
+    """Why nothing was done: manifests and records that are damaged, so that nobody knows what is
+    needed; and what to do."""
 
     @property
     def freed(self) -> int:
@@ -75,9 +78,12 @@ class Collector:
         self._upload_age = upload_age
 
     async def cycle(self) -> Collected:
-        """Everything that is due now."""
+        """Everything that is due now; nothing while a manifest or a record is damaged."""
         done = Collected()
         now = self._store.now()
+        done.doubts = await self._database.read(_doubts)
+        if done.doubts:
+            return done
         await self._each(references.MANIFEST, now, done.manifests, statements.delete_manifest)
         await self._each(references.BLOB, now, done.links, statements.unlink)
         await self._bytes(done, now)
@@ -90,6 +96,9 @@ class Collector:
         now = self._store.now()
 
         def look(c: Connection) -> None:
+            due.doubts = _doubts(c)
+            if due.doubts:
+                return
             for kind, found in (
                 (references.MANIFEST, due.manifests),
                 (references.BLOB, due.links),
@@ -108,6 +117,8 @@ class Collector:
         A crash may leave such bytes. Reads all names in the store, part by part.
         """
         store, found = self._store, 0
+        if await self._database.read(_doubts):  # the row may be there, and be wrong
+            return found
         for part in range(store.blobs.parts):
             for names in _pages(await store.blobs.kept(part)):
                 unknown = [
@@ -157,7 +168,9 @@ class Collector:
             def change(
                 c: Connection, page: Sequence[tuple[tuple[int, str], RepositoryName]] = page
             ) -> list[tuple[RepositoryName, Digest]]:
-                gone = []
+                gone: list[tuple[RepositoryName, Digest]] = []
+                if damage.doubts(c):  # since the cycle began
+                    return gone
                 for (repository, encoded), name in page:
                     digest = Digest.parse(encoded)
                     if references.loose(
@@ -195,10 +208,21 @@ class _Needed:
     async def __call__(self) -> bool:
         def look(c: Connection) -> tuple[bool, bool]:
             found = c.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", self._digest.text)
-            return found is not None, paused(self._store.now(), c)
+            needed = found is not None or any(True for _ in damage.doubts(c))
+            return needed, paused(self._store.now(), c)
 
         self.answer, self.paused = await self._store.database.read(look)
         return self.answer or self.paused
+
+
+def _doubts(c: Connection) -> list[str]:
+    return [
+        f"manifest {text(name)}@{text(digest)} is damaged ({text(reason)}); push it again or"
+        " delete it"
+        if name is not None
+        else f"a record is damaged ({text(reason)}); see `spindle verify`"
+        for name, digest, reason in damage.doubts(c)
+    ]
 
 
 def _trash(c: Connection, before: float) -> list[tuple[Digest, int]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-from storage.blobs import PIECE
+from storage.blobs import PIECE, Flaw, Pace, at_once
 from storage.digest import Algorithm, Digest
 from storage.errors import BlobUnknown, Damaged, DigestMismatch, UploadOffset, UploadUnknown
 
@@ -43,6 +43,37 @@ class MemoryBlobs:
 
     async def kept(self, part: int) -> list[tuple[Digest, int]]:
         return [(digest, len(data)) for digest, data in self.blobs.items()]
+
+    async def survey(self, blobs: Sequence[tuple[Digest, int]]) -> list[tuple[Digest, Flaw]]:
+        found = ((digest, self._look(digest, size)) for digest, size in blobs)
+        return [(digest, Flaw(reason)) for digest, reason in found if reason is not None]
+
+    def _look(self, digest: Digest, size: int) -> str | None:
+        data = self.blobs.get(digest)
+        if data is None:
+            return "its bytes are gone"
+        return None if len(data) == size else f"it has {len(data)} bytes, not {size}"
+
+    async def scrub(self, digest: Digest, pace: Pace = at_once) -> Flaw | None:
+        data = self.blobs.get(digest)
+        if data is None:
+            return Flaw("its bytes are gone")
+        await pace(len(data))
+        return None if digest.fits(data) else Flaw("its bytes are not what they were")
+
+    async def set_aside(
+        self, digest: Digest, mark: Callable[[], Awaitable[None]], *, leave: bool = False
+    ) -> bool:
+        data = self.blobs.get(digest)
+        if digest in self.committing or (data is not None and digest.fits(data)):
+            return False
+        await mark()
+        if not leave:
+            self.blobs.pop(digest, None)
+        return True
+
+    async def strangers(self, part: int) -> list[str]:
+        return []
 
     async def expire_uploads(self, before: float) -> list[int]:
         stale = [key for key in self.uploads if self.written[key] < before and key not in self.held]

@@ -35,7 +35,9 @@ async def pause(store: Store) -> AsyncIterator[None]:
     id = store.token()
     now = store.now()
     await store.database.write(
-        lambda c: c.execute("INSERT INTO pauses VALUES (?, ?, ?)", id, now, now + TTL)
+        lambda c: c.execute(
+            "INSERT INTO pauses (id, since, expires) VALUES (?, ?, ?)", id, now, now + TTL
+        )
     )
     keeping = asyncio.create_task(_keep(store, id))
     try:

@@ -13,11 +13,13 @@ from storage.errors import StorageError
 
 
 def collect(config: Config, *, dry_run: bool) -> None:
-    """Print what goes, or with `dry_run` what would. Raises CannotStart."""
+    """Print what goes, or with `dry_run` what would. Raises CannotStart, also where it must not."""
     try:
         done = asyncio.run(_collect(config, dry_run))
     except (StorageError, OSError) as error:
         raise CannotStart(str(error)) from None
+    if done.doubts:
+        raise CannotStart("nothing is collected: " + "; ".join(done.doubts))
     _print(done, "would go" if dry_run else "went")
 
 

@@ -14,20 +14,20 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
-from storage.blobs import PIECE
+from storage.blobs import PIECE, Flaw, Pace, at_once
 from storage.digest import Algorithm, Digest, Hasher
 from storage.errors import (
     BlobUnknown,
     Damaged,
     DigestInvalid,
 )
-from storage.filesystem import calls, durable
+from storage.filesystem import calls, durable, scrubbing
 from storage.filesystem.layout import Layout
-from storage.filesystem.uploads import FilesystemUpload, Uploads
+from storage.filesystem.uploads import FilesystemUpload, Uploads, move_aside
 from storage.filesystem.verified import Verified
 from storage.threads import Threads
 
@@ -65,7 +65,13 @@ class FilesystemBlobs:
 
     async def remove(self, digest: Digest) -> None:
         # Not synced: bytes that come back after a power cut are collected again.
-        await self._threads.run(lambda: durable.unlink(self._layout.blob(digest)))
+        def remove() -> None:
+            try:
+                durable.unlink(self._layout.blob(digest))
+            except IsADirectoryError:  # nothing of ours; who made it may want it
+                move_aside(self._layout, digest)
+
+        await self._threads.run(remove)
 
     async def discard(self, digest: Digest, needed: Callable[[], Awaitable[bool]]) -> bool:
         with durable.opened(self._layout.blob_directory(digest)) as directory:
@@ -91,6 +97,58 @@ class FilesystemBlobs:
                     with contextlib.suppress(DigestInvalid, FileNotFoundError):
                         digest = Digest.parse(f"{algorithm}:{entry.name}")
                         found.append((digest, entry.stat(follow_symlinks=False).st_size))
+            return found
+
+        return await self._threads.run(look)
+
+    async def survey(self, blobs: Sequence[tuple[Digest, int]]) -> list[tuple[Digest, Flaw]]:
+        def look() -> list[tuple[Digest, Flaw]]:
+            found = (
+                (digest, scrubbing.look(self._layout.blob(digest), size)) for digest, size in blobs
+            )
+            return [(digest, flaw) for digest, flaw in found if flaw is not None]
+
+        return await self._threads.run(look)
+
+    async def scrub(self, digest: Digest, pace: Pace = at_once) -> Flaw | None:
+        return await scrubbing.read(
+            self._layout.blob(digest), digest, self._verified, self._threads, pace
+        )
+
+    async def set_aside(
+        self, digest: Digest, mark: Callable[[], Awaitable[None]], *, leave: bool = False
+    ) -> bool:
+        with durable.opened(self._layout.blob_directory(digest)) as directory:
+            try:
+                calls.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            try:
+                found = calls.lstat(self._layout.blob(digest))
+            except FileNotFoundError:
+                await mark()
+                return True
+            if stat.S_ISREG(found.st_mode) and not self._verified.refuted(digest, found):
+                return False
+            await mark()
+            if not leave:
+                await self._threads.run(partial(move_aside, self._layout, digest))
+        return True
+
+    async def strangers(self, part: int) -> list[str]:
+        algorithm, directory = self._layout.blob_directories[part]
+
+        def look() -> list[str]:
+            found = []
+            with calls.scandir(directory) as entries:
+                for entry in entries:
+                    try:
+                        digest = Digest.parse(f"{algorithm}:{entry.name}")
+                    except DigestInvalid:
+                        found.append(entry.path)
+                        continue
+                    if self._layout.blob_directory(digest) != directory:
+                        found.append(entry.path)
             return found
 
         return await self._threads.run(look)
@@ -145,6 +203,7 @@ class FilesystemBlob:
             elif hasher:
                 hasher.update(piece)
             if not piece:
+                self._verified.refute(self._digest, calls.fstat(self._file))
                 raise Damaged(f"the file of blob {self._digest} ends {end - start} bytes too early")
             start += len(piece)
             if hasher and start == end:
@@ -159,6 +218,7 @@ class FilesystemBlob:
 
     def _check(self, hasher: Hasher) -> None:
         if hasher.hexdigest() != self._digest.encoded:
+            self._verified.refute(self._digest, self._found)
             raise Damaged(f"the bytes of blob {self._digest} are not what they were; push it again")
         self._verified.add(self._digest, self._found)
 

@@ -46,6 +46,13 @@ def publish(source: str, target: str, directory: int) -> None:
     calls.fsync(directory)  # rename alone is not durable: the entry lives in the directory
 
 
+def move(source: str, target: str, directories: tuple[str, str]) -> None:
+    """Take something, whatever it is, from one directory to another of the same file system."""
+    calls.rename(source, target)
+    for directory in directories:
+        sync_directory(directory)
+
+
 def rename(source: str, target: str) -> None:
     """`publish` for many files: durable when the directory is synced, once for all of them."""
     calls.rename(source, target)

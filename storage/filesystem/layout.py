@@ -6,6 +6,7 @@
         records.db                  the catalogue (SQLite, with -wal and -shm beside it)
         blobs/<algorithm>/<aa>/<hex>    aa = first two digits; all 256 are made in advance
         uploads/<key>               bytes on their way
+        quarantine/                 what was found wrong in the place of a blob, for the operator
         apps/<app>/                 what the deployer unpacked and what applications logged
         compiled/                   machine code; may be removed when nothing runs
 
@@ -32,7 +33,7 @@ from storage.filesystem import calls, durable
 VERSION: Final = 1
 _MARKER: Final = "layout.json"
 _RESTORING: Final = "restore.json"
-_ROOMS: Final = ("blobs", "uploads", "apps", "compiled")
+_ROOMS: Final = ("blobs", "uploads", "quarantine", "apps", "compiled")
 _FAN_OUT: Final = tuple(f"{number:02x}" for number in range(256))
 _APP: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
@@ -45,7 +46,7 @@ _EXPECTED: Final = frozenset(
 class Layout:
     """Only made by `open` or `restoring`; the directories it names are there and durable."""
 
-    __slots__ = ("_blobs", "apps", "compiled", "records", "root", "uploads")
+    __slots__ = ("_blobs", "apps", "compiled", "quarantine", "records", "root", "uploads")
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -55,6 +56,7 @@ class Layout:
         # Text from here on: these two are spelled on every request.
         self._blobs = str(root / "blobs")
         self.uploads = str(root / "uploads")
+        self.quarantine = str(root / "quarantine")
 
     @staticmethod
     def open(root: Path) -> Layout:
@@ -129,6 +131,10 @@ class Layout:
     def blob_directory(self, digest: Digest) -> str:
         """The directory that holds the blob's name."""
         return f"{self._blobs}/{digest.algorithm.name}/{digest.encoded[:2]}"
+
+    def set_aside(self, digest: Digest, inode: int) -> str:
+        """Where what was in the blob's place is kept; no two files can have one inode."""
+        return f"{self.quarantine}/{digest.algorithm.name}-{digest.encoded}.{inode}"
 
     @property
     def blob_directories(self) -> list[tuple[str, str]]:
@@ -237,21 +243,36 @@ def make_fan_out(blobs: Path, *, fresh: bool) -> None:
         make_directories(blobs / algorithm, _FAN_OUT, fresh=fresh)
 
 
+def _check_room(room: Path, found: os.stat_result) -> None:
+    """Whoever can write a directory can put anything in the place of what is in it."""
+    if not stat.S_ISDIR(found.st_mode):
+        raise LayoutRefused(
+            f"{room} is not a directory but something else, such as a link; move the"
+            " data there instead of linking to them"
+        )
+    if found.st_uid != os.geteuid():
+        raise LayoutRefused(
+            f"{room} belongs to user {found.st_uid}, and this is user {os.geteuid()}; run"
+            " `spindle verify` as its owner when you have made sure that nobody changed anything"
+        )
+    if found.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+        raise LayoutRefused(
+            f"{room} can be written by others; use `chmod go-w {room}`, and then `spindle verify"
+            " --read-data` to see that nobody changed anything"
+        )
+
+
 def make_directories(parent: Path, names: tuple[str, ...], *, fresh: bool) -> None:
     """Directories in `parent`, durable on return."""
     wanted = frozenset(names)
     with calls.scandir(parent) as entries:
         found = {
-            entry.name: entry.is_dir(follow_symlinks=False)
+            entry.name: entry.stat(follow_symlinks=False)
             for entry in entries
             if entry.name in wanted
         }
-    for name, is_directory in found.items():
-        if not is_directory:
-            raise LayoutRefused(
-                f"{parent / name} is not a directory but something else, such as a link; move the"
-                " data there instead of linking to them"
-            )
+    for name, is_now in found.items():
+        _check_room(parent / name, is_now)
     for name in names:
         if name not in found:
             calls.mkdir(str(parent / name), 0o700)

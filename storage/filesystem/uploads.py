@@ -177,7 +177,11 @@ class FilesystemUpload:
             self._uploads.committing.add(self._directory)
             calls.flock(self._directory, fcntl.LOCK_SH)
             try:
-                durable.publish(self._path, layout.blob(digest), self._directory)
+                try:
+                    durable.publish(self._path, layout.blob(digest), self._directory)
+                except IsADirectoryError:  # nothing of ours; all else a rename replaces
+                    move_aside(layout, digest)
+                    durable.publish(self._path, layout.blob(digest), self._directory)
             except FileNotFoundError:
                 if os.path.lexists(self._path):
                     raise
@@ -223,6 +227,13 @@ class FilesystemUpload:
             running.hasher.update(piece)
             running.size += len(piece)
         return Digest(algorithm, running.hasher.hexdigest())
+
+
+def move_aside(layout: Layout, digest: Digest) -> None:
+    """Into the quarantine, whatever is in the place of a blob."""
+    path = layout.blob(digest)
+    target = layout.set_aside(digest, calls.lstat(path).st_ino)
+    durable.move(path, target, (layout.blob_directory(digest), layout.quarantine))
 
 
 def _is_at(path: str, found: os.stat_result) -> bool:

@@ -21,11 +21,12 @@ ENTRIES: Final = 16384  # each some 300 bytes
 
 
 class Verified:
-    """The blobs found good by this process. `clock` is monotonic, in seconds."""
+    """The blobs that this process found good, or bad. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._found: OrderedDict[Digest, tuple[int, int, float]] = OrderedDict()
+        self._refuted: OrderedDict[Digest, tuple[int, int]] = OrderedDict()
 
     def add(self, digest: Digest, found: os.stat_result) -> None:
         """The file of which this is the stat was read whole, and is right."""
@@ -33,6 +34,17 @@ class Verified:
         self._found.move_to_end(digest)
         if len(self._found) > ENTRIES:
             self._found.popitem(last=False)
+
+    def refute(self, digest: Digest, found: os.stat_result) -> None:
+        """The file of which this is the stat has other bytes."""
+        self._found.pop(digest, None)
+        self._refuted[digest] = (found.st_ino, found.st_ctime_ns)
+        if len(self._refuted) > ENTRIES:
+            self._refuted.popitem(last=False)
+
+    def refuted(self, digest: Digest, found: os.stat_result) -> bool:
+        """Whether it is this very file that was found wrong."""
+        return self._refuted.get(digest) == (found.st_ino, found.st_ctime_ns)
 
     def covers(self, digest: Digest, found: os.stat_result) -> bool:
         entry = self._found.get(digest)

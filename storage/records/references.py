@@ -51,15 +51,7 @@ def release(c: Connection, repository: int, digest: Digest, now: float) -> None:
         "SELECT child, relation FROM edges WHERE repository = ? AND parent = ?",
         *(repository, digest.text),
     )
-    # Two statements: for one with OR, SQLite reads all edges of the repository.
-    c.execute(
-        "DELETE FROM edges WHERE repository = ? AND parent = ? AND relation = 'content'",
-        *(repository, digest.text),
-    )
-    c.execute(
-        "DELETE FROM edges WHERE repository = ? AND child = ? AND relation = 'referrer'",
-        *(repository, digest.text),
-    )
+    forget(c, repository, digest)
     for child, relation in children:
         assert isinstance(child, str)
         if relation == _CONTENT:
@@ -74,6 +66,19 @@ def children(c: Connection, repository: int, digest: Digest, limit: int) -> list
         *(repository, digest.text, limit),
     )
     return [Digest.parse(str(child)) for (child,) in rows]
+
+
+def forget(c: Connection, repository: int, digest: Digest) -> None:
+    """The edges that come from a manifest's body."""
+    # Two statements: for one with OR, SQLite reads all edges of the repository.
+    c.execute(
+        "DELETE FROM edges WHERE repository = ? AND parent = ? AND relation = 'content'",
+        *(repository, digest.text),
+    )
+    c.execute(
+        "DELETE FROM edges WHERE repository = ? AND child = ? AND relation = 'referrer'",
+        *(repository, digest.text),
+    )
 
 
 def lease_blob(c: Connection, repository: int, digest: str, now: float) -> None:

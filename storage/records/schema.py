@@ -134,4 +134,27 @@ STEPS: Final[tuple[Step, ...]] = (
         ) {clustered}
         """,
     ),
+    (
+        # What is known to be wrong, until it is put right. kind: 'blob' (of any repository, which
+        # is 0 then), 'manifest', or 'record': a row of the table `name`, and then 0 too.
+        """
+        CREATE TABLE damaged (
+            kind {text} NOT NULL,
+            repository BIGINT NOT NULL,
+            name {text} NOT NULL,
+            reason {text} NOT NULL,
+            since DOUBLE PRECISION NOT NULL,
+            PRIMARY KEY (kind, repository, name)
+        ) {clustered}
+        """,
+        # How far each kind of verification got; stage '' where it has ended. position is JSON.
+        """
+        CREATE TABLE verifications (
+            name {text} PRIMARY KEY,
+            stage {text} NOT NULL,
+            position {text} NOT NULL,
+            began DOUBLE PRECISION NOT NULL
+        )
+        """,
+    ),
 )

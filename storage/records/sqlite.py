@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from storage.errors import LayoutUnknown
 from storage.filesystem.layout import Layout
+from storage.records import seals
 from storage.records.database import Connection, Row, Step, Value
 from storage.threads import Threads
 
@@ -51,6 +52,7 @@ class SQLite:
     """Database in one file. Only made by `open`."""
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._path = str(path)
         self._refused = False  # whether the disk refused a write since the log was begun
         self._writer = _connect(path, _WRITER)
@@ -101,7 +103,7 @@ class SQLite:
 
     async def snapshot(self, path: str, query: Callable[[Connection], T]) -> T:
         def copy() -> T:
-            source = _connect(self._path, _READER)
+            source = _connect(self.path, _READER)
             target = sqlite3.connect(path, isolation_level=None)
 
             def find_and_copy(c: Connection) -> T:
@@ -156,16 +158,20 @@ class SQLite:
         # Looked at first: what is newer is not ours to change, and what is up to date takes no
         # write, so that a store opens on a full disk.
         done = await self.read(partial(_done, room))
+        intact = await self.read(seals.intact)
         if done < len(steps):
             await self.write(_make_migrations)
             for number, step in enumerate(steps[done:], done + 1):
-                await self.write(partial(_step, room, number, step))
+                await self.write(partial(_step, room, number, step, intact))
             done = await self.read(partial(_done, room))
         if done > len(steps):
             raise LayoutUnknown(
                 f"the records of {room!r} were written by a newer release (step {done}, this one"
                 f" knows {len(steps)}); start that release or restore a backup"
             )
+        # What is not intact `verify` has to find.
+        if intact and not await self.read(seals.complete):
+            await self.write(seals.seal)
 
     async def close(self) -> None:
         self._reader.close()
@@ -246,6 +252,7 @@ def _connect(path: Path, pragmas: Sequence[str]) -> sqlite3.Connection:
         check_same_thread=False,  # one at a time is seen to above
         cached_statements=512,
     )
+    seals.register(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     for pragma in pragmas:
         connection.execute(f"PRAGMA {pragma}")
@@ -256,6 +263,7 @@ def _make_migrations(connection: Connection) -> None:
     connection.execute(
         "CREATE TABLE IF NOT EXISTS migrations (room TEXT PRIMARY KEY, step BIGINT NOT NULL)"
     )
+    seals.admit(connection)
 
 
 def _done(room: str, connection: Connection) -> int:
@@ -265,7 +273,7 @@ def _done(room: str, connection: Connection) -> int:
     return int(row[0] or 0) if row else 0
 
 
-def _step(room: str, number: int, step: Step, connection: Connection) -> None:
+def _step(room: str, number: int, step: Step, intact: bool, connection: Connection) -> None:
     """One step, unless it is done: another process may have started beside us."""
     if _done(room, connection) >= number:
         return
@@ -282,3 +290,5 @@ def _step(room: str, number: int, step: Step, connection: Connection) -> None:
         room,
         number,
     )
+    if intact:
+        seals.admit(connection)

@@ -12,7 +12,7 @@ from storage.digest import Digest
 from storage.errors import Immutable, ManifestInvalid, RepositoryUnknown
 from storage.manifest import Manifest
 from storage.names import RepositoryName, Tag
-from storage.records import references
+from storage.records import damage, references
 from storage.records.database import Connection, Row, Value
 
 
@@ -35,12 +35,13 @@ def ensure(c: Connection, name: RepositoryName) -> int:
 
 
 def linked(c: Connection, name: RepositoryName, digest: Digest) -> Row | None:
-    """Size, and since when nothing refers to it (null: something does)."""
+    """Size, since when nothing refers to it (null: something does), and why it is damaged."""
     return c.one(
         "SELECT size, (SELECT since FROM leases WHERE repository = id AND digest = ?"
-        " AND kind = 'blob') FROM repositories JOIN links ON repository = id"
+        " AND kind = 'blob'), (SELECT reason FROM damaged WHERE kind = 'blob' AND repository = 0"
+        " AND name = ?) FROM repositories JOIN links ON repository = id"
         " WHERE name = ? AND digest = ?",
-        *(digest.text, name.text, digest.text),
+        *(digest.text, digest.text, name.text, digest.text),
     )
 
 
@@ -48,7 +49,8 @@ def link(c: Connection, repository: int, digest: Digest, size: int, now: float) 
     """Show a blob in a repository, with a lease if nothing there refers to it yet."""
     c.execute(
         "INSERT INTO links (repository, digest, size, created) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (repository, digest) DO NOTHING",
+        " ON CONFLICT (repository, digest) DO UPDATE SET size = excluded.size"
+        " WHERE size <> excluded.size",  # it was damaged
         repository,
         digest.text,
         size,
@@ -130,6 +132,7 @@ def delete_manifest(c: Connection, repository: int, digest: Digest, now: float) 
     )
     if gone:
         references.release(c, repository, digest, now)
+        damage.heal(c, damage.MANIFEST, repository, digest.text)
     return bool(gone)
 
 
@@ -152,6 +155,11 @@ def unlink(c: Connection, repository: int, digest: Digest, now: float) -> bool:
     c.execute(
         "DELETE FROM leases WHERE repository = ? AND digest = ? AND kind = 'blob'",
         *(repository, digest.text),
+    )
+    c.execute(
+        "DELETE FROM damaged WHERE kind = 'blob' AND repository = 0 AND name = ?"
+        " AND NOT EXISTS (SELECT 1 FROM links WHERE digest = ?)",
+        *(digest.text, digest.text),
     )
     c.execute(
         "INSERT INTO trash (digest, size, since) SELECT ?, ?, ?"

@@ -212,6 +212,22 @@ async def test_a_manifest_deleted_before_it_was_looked_at_holds_up_nothing(
         await deployment.live(1)
 
 
+async def test_a_push_whose_bytes_are_damaged_fails_and_says_so(deployment: Deployment) -> None:
+    """And is deployed once it was pushed again."""
+    digest = await push(deployment.store, saying("one"))
+    for directory in ("sha256", "sha512"):
+        for path in (deployment.layout.root / "blobs" / directory).glob("*/*"):
+            path.chmod(0o600)
+            path.write_bytes(path.read_bytes()[::-1])
+    async with deployment.deploying():
+        failed = await deployment.until(1, Phase.FAILED)
+        assert failed.digest == digest
+        assert "push it again" in failed.reason
+        await deployment.push(saying("one"))
+        await deployment.live(2)
+        assert await deployment.ask() == (200, "one")
+
+
 async def test_a_move_that_nobody_can_make_sense_of_holds_up_nothing_for_ever(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +235,7 @@ async def test_a_move_that_nobody_can_make_sense_of_holds_up_nothing_for_ever(
     digest = await push(deployment.store, saying("one"))
     await deployment.journal.database.write(
         lambda connection: connection.execute(
-            "UPDATE manifests SET size = 'much' WHERE digest = ?", digest.text
+            "UPDATE manifests SET media_type = x'00' WHERE digest = ?", digest.text
         )
     )
     async with deployment.deploying():

@@ -29,8 +29,9 @@ async def store(tmp_path: Path, steps: Steps) -> AsyncIterator[Store]:
 
 
 async def cost(registry: Registry, steps: Steps, path: str) -> int:
-    steps.taken()
-    assert (await registry("GET", path)).status == 200
+    for _ in range(2):  # the first time a connection may have to read the schema
+        steps.taken()
+        assert (await registry("GET", path)).status == 200
     return steps.taken()
 
 

@@ -38,6 +38,9 @@ SETTINGS: Final = (
     *("--set", "collect.quarantine=0.5"),
     *("--set", "collect.untagged=1"),
     *("--set", "collect.interval=0.1"),
+    # And everything is verified all the time, which must find nothing wrong in what is pushed.
+    *("--set", "verify.interval=0.1"),
+    *("--set", "verify.rate=0"),
     *("--set", "log.level=warning"),
 )
 OCI_IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -268,6 +271,8 @@ def soak(data: Path, *, seconds: float, seed: int = 0, workers: int = 1) -> Outc
         for push in pushes:
             last.pull(push)
         last._connection.close()
+        if "is wrong" in (log := server.log.read_text()) or "failed" in log:
+            tally.complain(log[-2000:])
     return Outcome(tally.done, tally.wrong, len(there - needed), len(needed - there))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def tags(*names: str) -> list[Tag]:
 
 def empty(root: Path) -> None:
     """Make a data directory as good as new; its 512 directories are left."""
-    for directory in (root / "uploads", *root.glob("blobs/*/??")):
+    for directory in (root / "uploads", root / "quarantine", *root.glob("blobs/*/??")):
         for path in directory.iterdir():
-            path.unlink() if path.is_symlink() or not path.is_dir() else path.rmdir()
+            path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
     for path in root.glob("records.db*"):
         path.unlink()

@@ -355,7 +355,9 @@ async def test_one_that_died_is_not_waited_for_for_ever(
     await push(repository, DATA)
     now = clock.now
     await database.write(
-        lambda c: c.execute("INSERT INTO pauses VALUES ('dead', ?, ?)", now, now + TTL)
+        lambda c: c.execute(
+            "INSERT INTO pauses (id, since, expires) VALUES ('dead', ?, ?)", now, now + TTL
+        )
     )
     await delete_all(repository)
     collector = Collector(store, quarantine=1)

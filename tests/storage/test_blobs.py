@@ -294,3 +294,62 @@ async def test_an_upload_that_has_ended_cannot_be_held(blobs: BlobStore) -> None
     await (await blobs.resume_upload(KEY)).cancel()
     with pytest.raises(UploadUnknown):
         await upload.hold()
+
+
+# Verifying
+
+
+async def marked_aside(blobs: BlobStore, digest: Digest) -> tuple[bool, list[str]]:
+    """What `set_aside` says, and what was done meanwhile."""
+    done: list[str] = []
+
+    async def mark() -> None:
+        done.append("marked")
+
+    return await blobs.set_aside(digest, mark), done
+
+
+async def test_what_is_right_has_no_flaw_and_is_not_put_aside(blobs: BlobStore) -> None:
+    upload = await start(blobs)
+    await upload.write(DATA)
+    await upload.commit(DIGEST)
+    await upload.close()
+    assert await blobs.survey([(DIGEST, len(DATA))]) == []
+    assert await blobs.scrub(DIGEST) is None
+    assert await marked_aside(blobs, DIGEST) == (False, [])
+    assert await pull(await blobs.open(DIGEST)) == DATA
+
+
+async def test_another_size_is_seen_without_reading(blobs: BlobStore) -> None:
+    await keep(blobs, DATA)
+    [(digest, flaw)] = await blobs.survey([(DIGEST, len(DATA) + 1)])
+    assert (digest, flaw.lost) == (DIGEST, True)
+    assert str(len(DATA)) in flaw.reason
+
+
+async def test_what_is_gone_is_a_flaw_that_can_be_marked(blobs: BlobStore) -> None:
+    assert [digest for digest, _ in await blobs.survey([(DIGEST, 1)])] == [DIGEST]
+    assert await blobs.scrub(DIGEST) is not None
+    assert await marked_aside(blobs, DIGEST) == (True, ["marked"])
+
+
+async def test_what_is_committed_just_now_is_not_put_aside(blobs: BlobStore) -> None:
+    upload = await start(blobs)
+    await upload.write(DATA)
+    await upload.commit(DIGEST)
+    await blobs.remove(DIGEST)
+    assert await marked_aside(blobs, DIGEST) == (False, [])
+    await upload.close()
+    assert await marked_aside(blobs, DIGEST) == (True, ["marked"])
+
+
+async def test_every_byte_that_is_scrubbed_is_paced(blobs: BlobStore) -> None:
+    data = bytes(PIECE + 5)
+    digest = await keep(blobs, data)
+    counts: list[int] = []
+
+    async def pace(count: int) -> None:
+        counts.append(count)
+
+    assert await blobs.scrub(digest, pace) is None
+    assert sum(counts) == len(data)

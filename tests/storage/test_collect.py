@@ -494,10 +494,14 @@ async def test_what_was_kept_before_there_was_a_collector_is_read(
         execute = c.execute
         execute("INSERT INTO repositories (name) VALUES (?)", name.text)
         for digest in (DIGEST, SHA256.digest(b"loose")):
-            execute("INSERT INTO links VALUES (1, ?, 10, 0)", digest.text)
+            execute(
+                "INSERT INTO links (repository, digest, size, created) VALUES (1, ?, 10, 0)",
+                digest.text,
+            )
         for manifest in (OF_DATA, of(OF_DATA)):
             execute(
-                "INSERT INTO manifests VALUES (1, ?, ?, NULL, NULL, '{}', ?, 0, ?)",
+                "INSERT INTO manifests (repository, digest, media_type, subject, artifact_type,"
+                " annotations, size, created, body) VALUES (1, ?, ?, NULL, NULL, '{}', ?, 0, ?)",
                 *(manifest.digest.text, manifest.media_type, len(manifest.body), manifest.body),
             )
 

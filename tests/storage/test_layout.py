@@ -134,6 +134,30 @@ def test_a_link_inside_is_refused(tmp_path: Path, place: str) -> None:
         Layout.open(root)
 
 
+@pytest.mark.parametrize("place", ["uploads", "quarantine", "blobs/sha256", "blobs/sha256/7f"])
+@pytest.mark.parametrize("mode", [0o770, 0o702])
+def test_a_room_that_others_may_write_is_refused(tmp_path: Path, place: str, mode: int) -> None:
+    root = Layout.open(tmp_path / "data").root
+    (root / place).chmod(mode)
+    with pytest.raises(LayoutRefused, match="written by others"):
+        Layout.open(root)
+
+
+def test_a_room_that_belongs_to_somebody_else_is_refused(tmp_path: Path) -> None:
+    root = Layout.open(tmp_path / "data").root
+    if os.geteuid() != 0:
+        pytest.skip("only root may give a directory away")
+    os.chown(root / "blobs" / "sha256" / "7f", 4321, -1)
+    with pytest.raises(LayoutRefused, match="belongs to user 4321"):
+        Layout.open(root)
+
+
+def test_what_is_put_aside_has_a_name_of_its_own(tmp_path: Path) -> None:
+    layout = Layout.open(tmp_path / "data")
+    expected = str(layout.root / "quarantine" / f"sha256-{DIGEST.encoded}.7")
+    assert layout.set_aside(DIGEST, 7) == expected
+
+
 def test_a_directory_with_other_things_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
     root = tmp_path / "home"
     root.mkdir(mode=0o755)

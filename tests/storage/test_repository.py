@@ -329,7 +329,8 @@ async def test_a_hold_in_one_repository_is_none_in_another(
     await repository.put_manifest(image())
     await database.write(
         lambda c: c.execute(
-            "INSERT INTO holds VALUES (?, ?, 'x', 'y')", "acme/other", str(image().digest)
+            "INSERT INTO holds (repository_name, digest, holder, reason) VALUES (?, ?, 'x', 'y')",
+            *("acme/other", str(image().digest)),
         )
     )
     await repository.delete_manifest(image().digest)

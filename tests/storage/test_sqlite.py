@@ -157,7 +157,10 @@ async def test_references_are_enforced(database: SQLite) -> None:
     await database.migrate("storage", STEPS)
     with pytest.raises(sqlite3.IntegrityError):
         await database.write(
-            lambda c: c.execute("INSERT INTO tags VALUES (?, ?, ?, ?)", 1, "a", "sha256:0", 1)
+            lambda c: c.execute(
+                "INSERT INTO tags (repository, name, digest, generation)"
+                " VALUES (1, 'a', 'sha256:0', 1)"
+            )
         )
 
 
