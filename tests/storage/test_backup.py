@@ -529,6 +529,23 @@ def test_something_else_is_no_directory_of_backups(tmp_path: Path) -> None:
         Backups.open(tmp_path / "none")
 
 
+def test_a_link_to_a_directory_is_followed(tmp_path: Path) -> None:
+    """Whoever names it knows what it is."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert Backups.make(tmp_path / "link").root == tmp_path / "disk"
+    assert Backups.open(tmp_path / "link").ids() == []
+
+
+async def test_two_that_make_it_at_once_do_not_mix(tmp_path: Path) -> None:
+    made = await asyncio.gather(
+        *(asyncio.to_thread(Backups.make, tmp_path / "backups") for _ in range(4)),
+        return_exceptions=True,
+    )
+    assert all(isinstance(each, Backups | Held) for each in made), made
+    assert Backups.make(tmp_path / "backups").ids() == []
+
+
 def test_backups_of_a_newer_release_are_left_alone(backups: Backups) -> None:
     (backups.root / "backups.json").write_text('{"backups": 2}')
     for open_them in (Backups.open, Backups.make):
