@@ -114,6 +114,30 @@ async def test_what_is_exported_can_be_imported(
     assert referrer.digest == filled[3].digest
 
 
+async def test_a_manifest_of_a_type_of_its_own_stays_one(
+    store: Store, repository: Repository, other: Repository, path: Path
+) -> None:
+    """With a tag, and as the child of an index, where it looks like a blob."""
+    body = json.dumps({"mediaType": "application/vnd.acme.thing+json"}).encode()
+    thing = Manifest.parse(body)
+    around = index(entry(thing))
+    await repository.put_manifest(thing)
+    await repository.put_manifest(around, tags("around"))
+    await write(store, repository, path)
+    assert (await read(other, path)).refused == []
+    stored = await other.manifest(thing.digest)
+    assert (stored.body, stored.media_type) == (body, "application/vnd.acme.thing+json")
+    assert await all_tags(other) == {"around": around.digest}
+
+
+async def test_an_entry_that_is_no_manifest_is_refused(
+    repository: Repository, made: layouts.Layout
+) -> None:
+    made.tag(made.blob(DATA, "application/octet-stream"), "v1")
+    refused = (await read(repository, made.directory)).refused
+    assert ["is not JSON" in sentence or "type" in sentence for sentence in refused] == [True]
+
+
 async def test_one_tag_comes_with_all_that_belongs_to_it(
     store: Store, repository: Repository, other: Repository, filled: list[Manifest], path: Path
 ) -> None:
