@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -284,6 +285,32 @@ async def test_a_blob_that_cannot_be_read_is_told(
     monkeypatch.setattr(calls, "copy_file_range", fail)
     snapshot, _ = await backup(store, backups)  # the kernel's way fails, and the other does not
     assert snapshot.lost == ()
+
+
+async def test_a_blob_that_cannot_be_opened_is_told(
+    store: Store,
+    repository: Repository,
+    backups: Backups,
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await push(repository, DATA)
+    await push(repository, OTHER)
+    real, number = calls.open, errno.EIO
+
+    def fail(path: str, *rest: Any, **more: Any) -> int:
+        if path == layout.blob(DIGEST):
+            raise OSError(number, os.strerror(number))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(calls, "open", fail)
+    snapshot, _ = await backup(store, backups)
+    assert [loss.digest for loss in snapshot.lost] == [DIGEST]
+    assert snapshot.blobs == 1
+    number = errno.EMFILE  # says nothing of the blob
+    with pytest.raises(OSError, match="Too many open files"):
+        await backup(store, backups)
+    assert backups.ids() == [snapshot.id]
 
 
 async def test_a_full_disk_ends_it_and_shows_nothing(
