@@ -21,6 +21,7 @@ and mistakes, not against a disk that loses bytes.
 from __future__ import annotations
 
 import asyncio
+import errno
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ from storage.snapshot import Loss, Snapshot
 from storage.store import Store
 from storage.threads import Threads
 
+_BROKEN: Final = frozenset({errno.EIO, errno.EUCLEAN})  # the disk's fault, and of one file only
 COPIERS: Final = 4  # at once: many blobs are small, and each waits for the disk alone
 
 
@@ -138,7 +140,12 @@ class _Copying:
             self.lost.append(Loss(digest, str(error)))
 
     async def _copy(self, digest: Digest, size: int) -> None:
-        blob = await self._store.blobs.open(digest)
+        try:
+            blob = await self._store.blobs.open(digest)
+        except OSError as error:
+            if error.errno not in _BROKEN:
+                raise
+            raise Damaged(f"blob {digest} cannot be read ({error.strerror})") from error
         try:
             if blob.size != size:
                 raise Damaged(f"blob {digest} has {blob.size} bytes and should have {size}")

@@ -17,7 +17,7 @@ from typing import Any, Final
 from storage.digest import Digest
 from storage.errors import BlobUnknown, Damaged, ManifestUnknown
 from storage.filesystem.imagelayout import INDEX_FILE, VERSION, VERSION_FILE, Target
-from storage.manifest import OCI_INDEX, Manifest
+from storage.manifest import IMAGES, INDEXES, OCI_ARTIFACT, OCI_INDEX, Manifest
 from storage.names import RepositoryName, Tag
 from storage.pause import pause
 from storage.records import references, statements
@@ -27,6 +27,7 @@ from storage.snapshot import Loss
 from storage.store import Store
 from storage.threads import Threads
 
+KNOWN: Final = IMAGES | INDEXES | {OCI_ARTIFACT}  # the types that say "this is a manifest"
 REF_NAME: Final = "org.opencontainers.image.ref.name"
 
 
@@ -98,8 +99,12 @@ class _Chosen:
 
     def index(self) -> bytes:
         tagged = {digest for _, digest in self.tags}
+        # Of a type that only we keep as a manifest, readers would take a child for a blob.
         children = {
-            child.digest for parent in self.manifests.values() for child in parent.manifests
+            child.digest
+            for parent in self.manifests.values()
+            for child in parent.manifests
+            if child.media_type in KNOWN
         }
         alone = [digest for digest in self.manifests if digest not in tagged | children]
         entries = [

@@ -20,9 +20,9 @@ from storage.descriptor import Descriptor
 from storage.digest import Digest
 from storage.document import parse_object
 from storage.errors import Invalid, LayoutRefused, ManifestInvalid, TagInvalid
-from storage.export import REF_NAME
+from storage.export import KNOWN, REF_NAME
 from storage.filesystem.imagelayout import INDEX_FILE, VERSION, VERSION_FILE, Piece, Source
-from storage.manifest import IMAGES, INDEXES, OCI_ARTIFACT, OCI_INDEX, Manifest
+from storage.manifest import INDEXES, OCI_INDEX, Manifest
 from storage.names import Tag
 from storage.repository import Repository
 from storage.threads import Threads
@@ -31,7 +31,6 @@ MANIFEST_LIMIT: Final = 4 << 20  # bytes
 INDEX_LIMIT: Final = 32 << 20  # bytes of index.json: some 100,000 entries
 _TITLE_LIMIT: Final = 1 << 10  # bytes of oci-layout
 
-_MANIFESTS: Final = IMAGES | INDEXES | {OCI_ARTIFACT}
 # Distribution spec, "Referrers Tag Schema": a list for registries that keep none themselves.
 _REFERRERS_TAG: Final = re.compile(r"sha(?:256-[a-f0-9]{64}|512-[a-f0-9]{128})", re.ASCII)
 
@@ -97,8 +96,6 @@ class _Import:
     async def entry(self, entry: Descriptor) -> None:
         """Raises _Refused, Invalid."""
         tags = _tags(entry)
-        if entry.media_type not in _MANIFESTS:
-            raise _Refused(f"{entry.media_type[:120]!r} is not the type of a manifest")
         plan = await self._threads.run(lambda: self._plan(entry))
         for blob in plan.blobs.values():
             await self._bring(blob)
@@ -146,7 +143,7 @@ class _Import:
         children = []
         config = [] if manifest.config is None else [manifest.config]
         for descriptor in (*config, *manifest.layers, *manifest.manifests):
-            if manifest.manifests and descriptor.media_type in _MANIFESTS:
+            if manifest.manifests and descriptor.media_type in KNOWN:
                 children.append(descriptor)
             elif descriptor.digest is not None:
                 plan.blobs.setdefault(descriptor.digest, descriptor)

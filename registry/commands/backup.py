@@ -14,14 +14,14 @@ from storage.backup import Verified, prune, verify
 from storage.backup import backup as take
 from storage.errors import Damaged, StorageError
 from storage.filesystem.backups import Backups
+from storage.filesystem.layout import Layout
 from storage.pause import PauseLost
 from storage.snapshot import Loss
 
 
 def backup(config: Config, target: Path, *, link: bool, keep: int | None) -> bool:
     """Take one, then remove what is older than `keep`; whether all is in it. Raises CannotStart."""
-    if not config.data.is_dir():
-        raise CannotStart(f"there is no data directory {config.data}; name it with --data")
+    require_data(config)
     if target.resolve().is_relative_to(config.data.resolve()):
         raise CannotStart(f"{target} is in the data directory itself; name a place outside of it")
     try:
@@ -45,6 +45,12 @@ async def _backup(config: Config, target: Path, link: bool, keep: int | None) ->
             print(f"removed   {id}")
         print(f"removed   {pruned.blobs} blobs, {Bytes(pruned.bytes)} bytes")
     return not snapshot.lost
+
+
+def require_data(config: Config) -> None:
+    """What reads a data directory makes none. Raises CannotStart."""
+    if not Layout.is_at(config.data):
+        raise CannotStart(f"{config.data} is no data directory; name it with --data")
 
 
 def list_snapshots(target: Path) -> bool:

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 from registry import app
-from registry.commands.backup import print_lost
+from registry.commands.backup import print_lost, require_data
 from registry.commands.display import safe
 from registry.commands.serve import CannotStart
 from registry.settings import Bytes, Config
@@ -23,8 +23,7 @@ from storage.pause import PauseLost
 
 def export(config: Config, source: str, target: Path) -> bool:
     """`source` is NAME, NAME:TAG or NAME@DIGEST; whether all was whole. Raises CannotStart."""
-    if not config.data.is_dir():
-        raise CannotStart(f"there is no data directory {config.data}; name it with --data")
+    require_data(config)
     try:
         name, reference = _parse(source)
         done = asyncio.run(_export(config, name, reference, target))

@@ -54,26 +54,29 @@ class Backups:
     def make(root: Path) -> Backups:
         """The backups in a directory, which is made first if there is none. Raises LayoutRefused
         when it holds something else, and LayoutUnknown when a newer release wrote it."""
-        found = Backups(Path(os.path.abspath(root)))
+        found = Backups(Path(os.path.realpath(root)))
         make_root(found.root)
         if not _marked(found.root):
-            strangers = sorted(set(calls.listdir(found.root)) - _EXPECTED - {_MARKER})
-            if strangers:
-                raise LayoutRefused(
-                    f"{root} holds {strangers[0]!r} and no backups of Spindle; name an empty or a"
-                    " new directory"
-                )
-            make_directories(found.root, _ROOMS, fresh=True)
-            make_fan_out(found.root / "blobs", fresh=True)
-            marker = json.dumps({"backups": VERSION}).encode()
-            with found.locked():
-                durable.write_file(str(found.root / _MARKER), str(found.root), marker)
+            with found.locked(alone=True):
+                found._make()
         return found
+
+    def _make(self) -> None:
+        strangers = sorted(set(calls.listdir(self.root)) - _EXPECTED - {_MARKER})
+        if strangers:
+            raise LayoutRefused(
+                f"{self.root} holds {strangers[0]!r} and no backups of Spindle; name an empty or a"
+                " new directory"
+            )
+        make_directories(self.root, _ROOMS, fresh=True)
+        make_fan_out(self.root / "blobs", fresh=True)
+        marker = json.dumps({"backups": VERSION}).encode()
+        durable.write_file(str(self.root / _MARKER), str(self.root), marker)
 
     @staticmethod
     def open(root: Path) -> Backups:
         """The same for what has to be there. Raises LayoutRefused, LayoutUnknown."""
-        found = Backups(Path(os.path.abspath(root)))
+        found = Backups(Path(os.path.realpath(root)))
         if not _marked(found.root):
             raise LayoutRefused(f"{root} is no directory of backups made by `spindle backup`")
         return found

@@ -81,6 +81,11 @@ class Layout:
         return layout
 
     @staticmethod
+    def is_at(root: Path) -> bool:
+        """Whether there is a data directory, for who must not make one."""
+        return os.path.lexists(root / _MARKER)
+
+    @staticmethod
     @contextmanager
     def restoring(root: Path, source: str) -> Iterator[Layout]:
         """The layout of a directory to restore `source` into: nobody can open it until all is done.

@@ -13,6 +13,7 @@ from storage.errors import LayoutRefused
 from storage.filesystem import calls
 
 MEMBERS: Final = 1_000_000
+LONGEST: Final = 160  # characters of a name; those of others would only fill the memory
 _BLOCK: Final = 512
 SEPARATOR: Final = os.sep  # as tar's
 _EXTENSION: Final = 64 << 10  # bytes of a long name or of extended headers
@@ -24,7 +25,10 @@ _GLOBAL: Final = ord("g")
 
 
 def members(file: int) -> dict[str, tuple[int, int]]:
-    """The regular files of an archive: offset and size of each in bytes. Raises LayoutRefused."""
+    """The regular files of an archive: offset and size of each in bytes. Raises LayoutRefused.
+
+    Without those whose names are longer than any of a layout.
+    """
     end = calls.fstat(file).st_size
     found: dict[str, tuple[int, int]] = {}
     at, count = 0, 0
@@ -55,6 +59,8 @@ def members(file: int) -> dict[str, tuple[int, int]]:
         extended = {}
         if kind in _REGULAR:
             _check_name(name)
+            if len(name) > LONGEST:
+                continue
             if found.setdefault(name.removeprefix(f".{SEPARATOR}"), (start, size)) != (start, size):
                 raise LayoutRefused(f"the archive has {name!r} twice")
         elif kind != _DIRECTORY:

@@ -101,9 +101,13 @@ def test_damage_in_the_store_is_said_too(scratch: Path, tmp_path: Path) -> None:
 
 
 def test_a_data_directory_that_is_not_there_is_not_made(tmp_path: Path) -> None:
-    done = spindle("backup", tmp_path / "backups", "--data", tmp_path / "typo")
-    assert (done.returncode, "no data directory" in done.stderr) == (2, True)
-    assert os.listdir(tmp_path) == []
+    (tmp_path / "empty").mkdir()
+    for name in ("typo", "empty"):
+        for words in (["backup"], ["export", "acme/shop"]):
+            done = spindle(*words, tmp_path / "out", "--data", tmp_path / name)
+            assert (done.returncode, "is no data directory" in done.stderr) == (2, True)
+    assert os.listdir(tmp_path) == ["empty"]
+    assert os.listdir(tmp_path / "empty") == []
 
 
 @pytest.mark.usefixtures("digest")

@@ -1,4 +1,4 @@
-"""Dies at the n-th step of a backup, of pruning and of a restore, for every n.
+"""Dies at the n-th step of a backup, of pruning, a restore, an export and an import, for every n.
 
 As `tests.storage.crash` does. Run as a program: prints one line a death, and their number last.
 """
@@ -15,9 +15,12 @@ from pathlib import Path
 
 from storage.backup import backup, prune, verify
 from storage.digest import SHA256
-from storage.errors import LayoutRefused
+from storage.errors import LayoutRefused, Unknown
+from storage.export import export
 from storage.filesystem.backups import Backups
+from storage.filesystem.imagelayout import make_target, open_source
 from storage.filesystem.layout import Layout
+from storage.importing import bring_in
 from storage.names import Tag
 from storage.records.sqlite import SQLite
 from storage.restore import restore
@@ -37,6 +40,8 @@ class Scene:
         self.backups = root / "backups"
         self.restored = root / "restored"
         self.saved = root / "saved"
+        self.layout = root / "layout"
+        self.archive = root / "layout.tar"
 
     async def set(self) -> None:
         """One snapshot of an old blob; then it goes, and a new one comes."""
@@ -46,6 +51,7 @@ class Scene:
         shutil.copytree(self.backups, self.saved)
         await repository.delete_blob(SHA256.digest(OLD))
         await push(repository, NEW)
+        await push(repository, b"{}")
         await repository.put_manifest(OF_NEW, tags("new"))
         await store.close()
 
@@ -81,12 +87,73 @@ async def restores(scene: Scene, tell: Tell) -> None:
     tell("restored")
 
 
+async def exports(scene: Scene, tell: Tell) -> None:
+    store, repository = await opened(scene.data)
+    for path in (scene.layout, scene.archive):
+        await export(store, repository.name, None, make_target(path))
+        tell(path.name)
+    await store.close()
+
+
+async def imports(scene: Scene, tell: Tell) -> None:
+    store, repository = await opened(scene.restored)
+    source = open_source(scene.layout)
+    done = await bring_in(repository, source)
+    assert [str(tag) for tag, _ in done.tags] == ["new"]
+    tell("imported")
+    await store.close()
+
+
+async def check_exported(scene: Scene, told: list[str]) -> list[str]:
+    """What is there is whole; what is half has another name."""
+    wrong = []
+    for path in (scene.layout, scene.archive):
+        if path.exists():
+            source = open_source(path)
+            for digest in (SHA256.digest(NEW), OF_NEW.digest):
+                with source.blob(digest) as piece:
+                    data = b"" if piece is None else piece.read(0, piece.size)
+                    if SHA256.digest(data) != digest:
+                        wrong.append(f"{path.name} is not whole")
+            with source.file("index.json") as piece:
+                if piece is None or b'"new"' not in piece.read(0, piece.size):
+                    wrong.append(f"{path.name} has no index")
+            source.close()
+        elif path.name in told:
+            wrong.append(f"{path.name} is lost")
+        else:
+            store, repository = await opened(scene.data)
+            await export(store, repository.name, None, make_target(path))
+            await store.close()
+    return wrong
+
+
+async def check_imported(scene: Scene, told: list[str]) -> list[str]:
+    """The tag is there with everything, or not; and it can be done again."""
+    store, repository = await opened(scene.restored)
+    wrong = []
+    try:
+        await repository.manifest(Tag("new"))
+    except Unknown:
+        if told:
+            wrong.append("the tag is lost")
+        await store.close()
+        await imports(scene, lambda _: None)
+        store, repository = await opened(scene.restored)
+    if (await repository.manifest(Tag("new"))).body != OF_NEW.body:
+        wrong.append("the manifest is another one")
+    if await pull(await repository.blob(SHA256.digest(NEW))) != NEW:
+        wrong.append("the blob has other bytes")
+    await store.close()
+    return wrong
+
+
 async def check_backups(scene: Scene, told: list[str]) -> list[str]:
     """What is shown is whole, what was told is shown, and all can be done again."""
     backups = Backups.make(scene.backups)
     wrong = (await verify(backups)).wrong
     newest = [backups.snapshot(id).blobs for id in backups.ids()][-1:]
-    if "linked" in told and newest != [1]:
+    if "linked" in told and newest != [2]:
         wrong.append(f"the newest snapshot has {newest} blobs")
     if "pruned" in told and len(backups.ids()) != 1:
         wrong.append("older snapshots are there again")
@@ -98,7 +165,7 @@ async def check_backups(scene: Scene, told: list[str]) -> list[str]:
     if backups.ids() != [snapshot.id] or os.listdir(scene.backups / "drafts"):
         wrong.append("something is left behind")
     left = {path.name for path in scene.backups.glob("blobs/*/??/*")}
-    if left != {SHA256.digest(NEW).encoded} or snapshot.lost:
+    if left != {SHA256.digest(data).encoded for data in (NEW, b"{}")} or snapshot.lost:
         wrong.append(f"the blobs are {left}, and {snapshot.lost} are lost")
     return wrong
 
@@ -131,12 +198,18 @@ def main(name: str, root: Path) -> None:
         "first": (first, check_backups),
         "further": (further, check_backups),
         "restores": (restores, check_restored),
+        "exports": (exports, check_exported),
+        "imports": (imports, check_imported),
     }[name]
 
     async def set_scene(_: int) -> None:
         await scene.set()
-        if name == "restores":
-            await further(scene, lambda _: None)
+        match name:
+            case "restores":
+                await further(scene, lambda _: None)
+            case "imports":
+                await exports(scene, lambda _: None)
+                Layout.open(scene.restored)
 
     assert forked(set_scene)[0] == 0
     for step in itertools.count(1):
@@ -145,6 +218,11 @@ def main(name: str, root: Path) -> None:
                 shutil.rmtree(scene.backups, ignore_errors=True)
             case "further":
                 scene.reset()
+            case "exports":
+                shutil.rmtree(scene.layout, ignore_errors=True)
+                scene.archive.unlink(missing_ok=True)
+            case "imports":
+                empty(scene.restored)
             case _:
                 if scene.restored.exists():
                     empty(scene.restored)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -286,6 +287,32 @@ async def test_a_blob_that_cannot_be_read_is_told(
     assert snapshot.lost == ()
 
 
+async def test_a_blob_that_cannot_be_opened_is_told(
+    store: Store,
+    repository: Repository,
+    backups: Backups,
+    layout: Layout,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await push(repository, DATA)
+    await push(repository, OTHER)
+    real, number = calls.open, errno.EIO
+
+    def fail(path: str, *rest: Any, **more: Any) -> int:
+        if path == layout.blob(DIGEST):
+            raise OSError(number, os.strerror(number))
+        return real(path, *rest, **more)
+
+    monkeypatch.setattr(calls, "open", fail)
+    snapshot, _ = await backup(store, backups)
+    assert [loss.digest for loss in snapshot.lost] == [DIGEST]
+    assert snapshot.blobs == 1
+    number = errno.EMFILE  # says nothing of the blob
+    with pytest.raises(OSError, match="Too many open files"):
+        await backup(store, backups)
+    assert backups.ids() == [snapshot.id]
+
+
 async def test_a_full_disk_ends_it_and_shows_nothing(
     store: Store,
     repository: Repository,
@@ -529,6 +556,23 @@ def test_something_else_is_no_directory_of_backups(tmp_path: Path) -> None:
         Backups.open(tmp_path)
     with pytest.raises(LayoutRefused, match="no directory of backups"):
         Backups.open(tmp_path / "none")
+
+
+def test_a_link_to_a_directory_is_followed(tmp_path: Path) -> None:
+    """Whoever names it knows what it is."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    assert Backups.make(tmp_path / "link").root == tmp_path / "disk"
+    assert Backups.open(tmp_path / "link").ids() == []
+
+
+async def test_two_that_make_it_at_once_do_not_mix(tmp_path: Path) -> None:
+    made = await asyncio.gather(
+        *(asyncio.to_thread(Backups.make, tmp_path / "backups") for _ in range(4)),
+        return_exceptions=True,
+    )
+    assert all(isinstance(each, Backups | Held) for each in made), made
+    assert Backups.make(tmp_path / "backups").ids() == []
 
 
 def test_backups_of_a_newer_release_are_left_alone(backups: Backups) -> None:

@@ -1,4 +1,4 @@
-"""kill -9 at every step of a backup, of pruning, and of a restore."""
+"""kill -9 at every step of a backup, of pruning, of a restore, and of an export and an import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("scenario", "at_least"), [("first", 15), ("further", 60), ("restores", 40)]
+    ("scenario", "at_least"),
+    [("first", 15), ("further", 50), ("restores", 40), ("exports", 60), ("imports", 60)],
 )
 def test_whenever_it_is_killed_what_is_shown_is_whole_and_it_can_be_done_again(
     tmp_path: Path, scenario: str, at_least: int

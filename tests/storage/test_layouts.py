@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from storage.blobs import BlobStore
+from storage.blobs import PIECE, BlobStore
 from storage.digest import SHA256, SHA512, Digest
 from storage.errors import LayoutRefused, ManifestUnknown, RepositoryUnknown, Unknown
 from storage.export import Exported, export
@@ -26,7 +28,7 @@ from storage.names import RepositoryName, Tag
 from storage.repository import Repository
 from storage.store import Store
 from tests import layouts
-from tests.storage.content import descriptor, image, index, pull, push, tags
+from tests.storage.content import descriptor, image, index, patient, pull, push, tags
 
 DATA = b"some bytes"
 DIGEST = SHA256.digest(DATA)
@@ -112,6 +114,47 @@ async def test_what_is_exported_can_be_imported(
     assert await pull(await other.blob(SHA512.digest(OTHER))) == OTHER
     [referrer] = await other.referrers(filled[2].digest, artifact_type=None, after=None, limit=9)
     assert referrer.digest == filled[3].digest
+
+
+async def test_a_large_blob_is_whole(
+    store: Store, repository: Repository, other: Repository, path: Path
+) -> None:
+    data = os.urandom(2 * PIECE + 12345)
+    digest = await push(repository, data)
+    await push(repository, CONFIG)
+    large = image("large", layers=[descriptor(digest, len(data))])
+    await repository.put_manifest(large, tags("v1"))
+    assert (await write(store, repository, path)).bytes == len(data) + len(CONFIG)
+    # The store has the bytes already, which another one would not.
+    await repository.delete_manifest(large.digest)
+    await repository.delete_blob(digest)
+    await store.blobs.remove(digest)
+    assert (await read(other, path)).refused == []
+    assert await pull(await other.blob(digest)) == data
+
+
+async def test_a_manifest_of_a_type_of_its_own_stays_one(
+    store: Store, repository: Repository, other: Repository, path: Path
+) -> None:
+    """With a tag, and as the child of an index, where it looks like a blob."""
+    body = json.dumps({"mediaType": "application/vnd.acme.thing+json"}).encode()
+    thing = Manifest.parse(body)
+    around = index(entry(thing))
+    await repository.put_manifest(thing)
+    await repository.put_manifest(around, tags("around"))
+    await write(store, repository, path)
+    assert (await read(other, path)).refused == []
+    stored = await other.manifest(thing.digest)
+    assert (stored.body, stored.media_type) == (body, "application/vnd.acme.thing+json")
+    assert await all_tags(other) == {"around": around.digest}
+
+
+async def test_an_entry_that_is_no_manifest_is_refused(
+    repository: Repository, made: layouts.Layout
+) -> None:
+    made.tag(made.blob(DATA, "application/octet-stream"), "v1")
+    refused = (await read(repository, made.directory)).refused
+    assert ["is not JSON" in sentence or "type" in sentence for sentence in refused] == [True]
 
 
 async def test_one_tag_comes_with_all_that_belongs_to_it(
@@ -579,3 +622,46 @@ def test_sizes_beyond_eight_gigabytes_are_written_and_read(tmp_path: Path) -> No
         assert tar.members(opened.fileno()) == {"large": (len(header), size)}
     with tarfile.open(tmp_path / "a.tar") as other:
         assert [(member.name, member.size) for member in other] == [("large", size)]
+
+
+def _archive() -> bytes:
+    """One with every kind of header that is read."""
+    kept = io.BytesIO()
+    with tarfile.open(fileobj=kept, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for name in ("oci-layout", "index.json", f"blobs/sha512/{'a' * 128}"):
+            info = tarfile.TarInfo(name)
+            info.size = 5
+            tar.addfile(info, io.BytesIO(b"bytes"))
+    return kept.getvalue()[: -tarfile.RECORDSIZE + 4096] + extended(b"11 path=abc\n")
+
+
+ARCHIVE = _archive()
+
+
+@patient
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(ARCHIVE) - 1), st.binary(min_size=1, max_size=12)),
+        max_size=4,
+    ),
+    st.integers(0, len(ARCHIVE)),
+    st.booleans(),
+)
+def test_whatever_an_archive_holds_it_is_read_or_refused(
+    changes: list[tuple[int, bytes]], length: int, sums: bool
+) -> None:
+    data = bytearray(ARCHIVE[:length] if length % 3 == 0 else ARCHIVE)
+    for at, new in changes:
+        data[at : at + len(new)] = new
+        block = at - at % 512
+        if sums and len(data) >= block + 512:  # or hardly any change would get past the sum
+            data[block : block + 512] = patched(bytes(data[block : block + 512]), 0, b"")
+    file = os.memfd_create("archive")
+    try:
+        os.write(file, data)
+        for start, size in tar.members(file).values():
+            assert 0 <= start <= start + size <= len(data)
+    except LayoutRefused:
+        pass
+    finally:
+        os.close(file)
