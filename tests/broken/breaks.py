@@ -338,11 +338,12 @@ BREAKS: Final = (
     Break(
         "a blob that is there already is not written again",
         "storage/filesystem/uploads.py",
-        "                durable.publish(self._path, layout.blob(digest), self._directory)\n",
-        "                if os.path.exists(layout.blob(digest)):\n"
-        "                    calls.unlink(self._path)\n"
-        "                else:\n"
-        "                    durable.publish(self._path, layout.blob(digest), self._directory)\n",
+        "                try:\n                    durable.publish(",
+        "                try:\n"
+        "                    if os.path.exists(layout.blob(digest)):\n"
+        "                        calls.unlink(self._path)\n"
+        "                        return calls.fstat(file)\n"
+        "                    durable.publish(",
         "tests/storage/test_filesystem.py",
     ),
     Break(
