@@ -312,6 +312,16 @@ BREAKS: Final = (
         f"{KILLED}[collection]",
     ),
     Break(
+        "a blob that is there already is written over in place",
+        "storage/filesystem/uploads.py",
+        "                durable.publish(self._path, layout.blob(digest), self._directory)\n",
+        "                flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR\n"
+        "                into = calls.open(layout.blob(digest), flags, 0o600)\n"
+        "                calls.pwrite(into, calls.pread(file, size, 0), 0)\n"
+        "                calls.unlink(self._path)\n",
+        f"{KILLED}[push again]",
+    ),
+    Break(
         "a step of a migration is many transactions",
         "storage/records/sqlite.py",
         "        connection.execute(statement)\n    connection",

@@ -1,7 +1,7 @@
 """kill -9 at every step that changes something, and at system calls: nothing acknowledged is lost.
 
-Every step is died at here on one side of it; `scripts/crash` does both sides, and with --full many
-more orders in which two clients take their turns. Power cuts are another matter.
+It dies here before each step, and after each COMMIT; `scripts/crash` does both sides of all, and
+with --full many more orders in which two clients take their turns. Power cuts are another matter.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import pytest
 
 from tests import tools
 from tests.crash.scenarios import SINGLE
+from tests.crash.steps import Side
+from tests.crash.sweep import all_of, few
 
 # The least number of deaths of each; two clients at once have the seed as their name.
 DEATHS: Final = {
@@ -95,6 +97,14 @@ def test_whenever_it_is_killed_what_was_told_is_kept_and_the_rest_is_whole_or_no
 def test_every_scenario_is_among_them_and_they_are_killed_often() -> None:
     assert DEATHS.keys() >= SINGLE.keys()
     assert sum(DEATHS.values()) >= 500
+
+
+def test_between_any_two_steps_it_dies_once_and_where_a_client_hears_of_it_twice() -> None:
+    steps = ["open", "pwrite", "rename", "COMMIT", "the end"]
+    deaths = list(few(steps, stride=1))
+    assert [step for step, side in deaths if side is Side.BEFORE] == [1, 2, 3, 4, 5]
+    assert [step for step, side in deaths if side is Side.AFTER] == [4]
+    assert len(list(all_of(steps))) == 10
 
 
 def test_the_same_holds_at_real_system_calls(sweeper: Sweeper) -> None:
