@@ -282,6 +282,13 @@ BREAKS: Final = (
         f"{KILLED}[blob by POST]",
     ),
     Break(
+        "a delete is answered before it is done",
+        "registry/blobs.py",
+        "    await repository.delete_blob(_sought(exchange.last))\n    await exchange.reply(202)\n",
+        "    await exchange.reply(202)\n    await repository.delete_blob(_sought(exchange.last))\n",
+        f"{KILLED}[blob delete]",
+    ),
+    Break(
         "the tags of one push are moved one by one",
         "storage/records/statements.py",
         "        left = c.one(\n",

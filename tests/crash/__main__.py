@@ -44,8 +44,7 @@ class Job:
             if not self.strace:
                 return sweep(scenario, Path(scratch), brief=self.brief)
             strace = shutil.which("strace")
-            if strace is None:
-                sys.exit("strace is not installed; it is a package of the system's")
+            assert strace is not None, "strace is not installed"
             return traced.sweep(scenario, Path(scratch), strace, stride=5 if self.brief else 1)
 
 
@@ -78,6 +77,8 @@ def main() -> int:
     if options.answer:
         answer()
         return 0
+    if options.strace and shutil.which("strace") is None:
+        parser.error("strace is not installed; it is a package of the system's")
     points, wrong, began = 0, 0, time.perf_counter()
     with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
         for swept in pool.imap(Job.done, chosen(options)):

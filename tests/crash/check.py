@@ -141,7 +141,8 @@ class Check:
         target = f"/v2/{request.repository}/referrers/{request.subject}"
         answer = await self.world.client("GET", target)
         listed = [each["digest"] for each in answer.json["manifests"]]
-        there = self.there[Thing("manifest", request.repository, request.digest)] is not None
+        thing = Thing("manifest", request.repository, request.digest)
+        there = self.there.get(thing) is not None
         if there != (request.digest in listed):
             self.say(f"{request.digest} is {there=}, and the referrers are {listed}")
 
@@ -285,9 +286,12 @@ class Check:
             await self.world.look_for_strays()
         if lost := self.strays():
             self.say(f"nobody would ever remove {lost}")
+        tags = self.rows("SELECT * FROM tags ORDER BY repository, name")
         self.world.clock.ahead += LONG
         while await self.world.collect():
             self.world.clock.ahead += LONG
+        if self.rows("SELECT * FROM tags ORDER BY repository, name") != tags:
+            self.say(f"a collection took tags, of {tags}")
         needed = self.needed()
         left = {digest for digest, _ in self.blobs()}
         if left != needed:
