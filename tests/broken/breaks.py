@@ -282,6 +282,13 @@ BREAKS: Final = (
         f"{KILLED}[blob by POST]",
     ),
     Break(
+        "a delete is answered before it is done",
+        "registry/blobs.py",
+        "    await repository.delete_blob(_sought(exchange.last))\n    await exchange.reply(202)\n",
+        "    await exchange.reply(202)\n    await repository.delete_blob(_sought(exchange.last))\n",
+        f"{KILLED}[blob delete]",
+    ),
+    Break(
         "the tags of one push are moved one by one",
         "storage/records/statements.py",
         "        left = c.one(\n",
@@ -310,6 +317,16 @@ BREAKS: Final = (
         "                await self._store.blobs.remove(Digest.parse(encoded))\n"
         "            done += await self._database.write(change)",
         f"{KILLED}[collection]",
+    ),
+    Break(
+        "a blob that is there already is written over in place",
+        "storage/filesystem/uploads.py",
+        "                durable.publish(self._path, layout.blob(digest), self._directory)\n",
+        "                flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR\n"
+        "                into = calls.open(layout.blob(digest), flags, 0o600)\n"
+        "                calls.pwrite(into, calls.pread(file, size, 0), 0)\n"
+        "                calls.unlink(self._path)\n",
+        f"{KILLED}[push again]",
     ),
     Break(
         "a step of a migration is many transactions",

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -23,6 +24,7 @@ from tests.crash.sweep import Swept, sweep
 
 # Who is killed loses nothing that the kernel has, so the disk need not be a slow one.
 MEMORY: Final = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+CORES: Final = os.cpu_count()
 PAIRS: Final = 3
 ALL_PAIRS: Final = 125
 ENOUGH: Final = 10_000  # points of a full run
@@ -39,20 +41,22 @@ class Job:
     strace: bool = False
 
     def done(self) -> Swept:
-        with tempfile.TemporaryDirectory(prefix="spindle-crash-", dir=MEMORY) as scratch:
+        with tempfile.TemporaryDirectory() as scratch:
             scenario = named(self.scenario)
             if not self.strace:
                 return sweep(scenario, Path(scratch), brief=self.brief)
             strace = shutil.which("strace")
-            if strace is None:
-                sys.exit("strace is not installed; it is a package of the system's")
+            assert strace is not None, "strace is not installed"
             return traced.sweep(scenario, Path(scratch), strace, stride=5 if self.brief else 1)
 
 
 def answer() -> None:
-    """A job a line, and a line for each that tells what came of it: a warm parent for tests."""
-    for line in sys.stdin:
-        print(json.dumps(asdict(Job(**json.loads(line)).done())), flush=True)
+    """A job a line, and in the same order a line for each that tells what came of it."""
+    jobs = (Job(**json.loads(line)) for line in sys.stdin)
+    # SIGINT says that nobody waits for the rest; it ends the pool, which SIGTERM would not.
+    with suppress(KeyboardInterrupt), multiprocessing.get_context("fork").Pool(CORES) as pool:
+        for swept in pool.imap(Job.done, jobs):
+            print(json.dumps(asdict(swept)), flush=True)
 
 
 def chosen(options: argparse.Namespace) -> Iterator[Job]:
@@ -74,12 +78,23 @@ def main() -> int:
     parser.add_argument("--strace", action="store_true", help="die at real system calls instead")
     parser.add_argument("--answer", action="store_true", help="jobs come as JSON on standard input")
     options = parser.parse_args()
+    if options.strace and shutil.which("strace") is None:
+        parser.error("strace is not installed; it is a package of the system's")
     logs.configure(LogSettings(level="critical"))
-    if options.answer:
-        answer()
-        return 0
+    with tempfile.TemporaryDirectory(
+        prefix="spindle-crash-", dir=MEMORY, ignore_cleanup_errors=True
+    ) as scratch:
+        tempfile.tempdir = scratch  # of whoever is forked from here, even if it is killed
+        if options.answer:
+            answer()
+            return 0
+        return report(options)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Do what was asked for, and tell; the status to exit with."""
     points, wrong, began = 0, 0, time.perf_counter()
-    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
+    with multiprocessing.get_context("fork").Pool(CORES) as pool:
         for swept in pool.imap(Job.done, chosen(options)):
             points, wrong = points + swept.points, wrong + len(swept.wrong)
             print(f"{swept.scenario:48} {swept.points:5} points {swept.seconds:7.1f} s")

@@ -23,6 +23,7 @@ from tests.asgi import Answer, digest_of
 from tests.crash.files import files_below
 from tests.crash.journal import Event, Kind, Request
 from tests.crash.oracle import Thing, possible
+from tests.crash.reach import blobs_of, reached
 from tests.crash.scenarios import Scenario
 from tests.crash.world import (
     GRACE,
@@ -141,7 +142,8 @@ class Check:
         target = f"/v2/{request.repository}/referrers/{request.subject}"
         answer = await self.world.client("GET", target)
         listed = [each["digest"] for each in answer.json["manifests"]]
-        there = self.there[Thing("manifest", request.repository, request.digest)] is not None
+        thing = Thing("manifest", request.repository, request.digest)
+        there = self.there.get(thing) is not None
         if there != (request.digest in listed):
             self.say(f"{request.digest} is {there=}, and the referrers are {listed}")
 
@@ -193,7 +195,7 @@ class Check:
             "SELECT name, digest, body FROM manifests JOIN repositories ON id = repository"
         ):
             manifest = json.loads(body)
-            parts = [("blobs", part) for part in _blobs(manifest)]
+            parts = [("blobs", part) for part in blobs_of(manifest)]
             parts += [("manifests", part) for part in manifest.get("manifests", [])]
             for place, part in parts:
                 target = f"/v2/{repository}/{place}/{part['digest']}"
@@ -285,9 +287,12 @@ class Check:
             await self.world.look_for_strays()
         if lost := self.strays():
             self.say(f"nobody would ever remove {lost}")
+        tags = self.rows("SELECT * FROM tags ORDER BY repository, name")
         self.world.clock.ahead += LONG
         while await self.world.collect():
             self.world.clock.ahead += LONG
+        if self.rows("SELECT * FROM tags ORDER BY repository, name") != tags:
+            self.say(f"a collection took tags, of {tags}")
         needed = self.needed()
         left = {digest for digest, _ in self.blobs()}
         if left != needed:
@@ -300,43 +305,23 @@ class Check:
         await self.whole()  # what only seemed to be needed by nothing is gone now
 
     def needed(self) -> set[str]:
-        """The blobs of all manifests, each of which has to be needed itself.
-
-        Found from tags, holds and subjects, and not from what the store notes of them.
-        """
+        """The blobs of all manifests, each of which has to be needed itself."""
         manifests = {
             (where, digest): json.loads(body)
             for where, digest, body in self.rows("SELECT repository, digest, body FROM manifests")
         }
-        waiting = self.rows(
+        roots = self.rows(
             "SELECT repository, digest FROM tags UNION SELECT id, digest FROM holds"
             " JOIN repositories ON name = repository_name"
         )
-        kept = set()
-        while waiting:
-            where, digest = key = waiting.pop()
-            if key in kept or key not in manifests:
-                continue
-            kept.add(key)
-            waiting += [(where, part["digest"]) for part in manifests[key].get("manifests", [])]
-            waiting += [
-                other
-                for other, content in manifests.items()
-                if other[0] == where and content.get("subject", {}).get("digest") == digest
-            ]
-        if left := manifests.keys() - kept:
+        if left := manifests.keys() - reached(roots, manifests):
             self.say(f"these manifests are left, and nothing keeps them: {left}")
-        return {part["digest"] for each in manifests.values() for part in _blobs(each)}
+        return {part["digest"] for each in manifests.values() for part in blobs_of(each)}
 
     def strays(self) -> set[str]:
         """Blobs without a row, of those that were there after the death."""
         known = self.rows("SELECT digest FROM links UNION SELECT digest FROM trash")
         return self.kept.keys() - {digest for (digest,) in known}
-
-
-def _blobs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """The descriptors of the blobs in an image, none in an index."""
-    return [*manifest.get("layers", []), *([manifest["config"]] if "config" in manifest else [])]
 
 
 def _content(event: Event) -> Iterable[tuple[str, bytes]]:

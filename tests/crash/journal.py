@@ -72,7 +72,10 @@ class Told:
     events: list[Event] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     """Answers that no client should get."""
-    died: str = "at its end"
+    died: str = ""
+    """Before or after what."""
+    steps: list[str] = field(default_factory=list)
+    """All of them, when it did not die."""
 
 
 class Writer:
@@ -100,6 +103,9 @@ class Writer:
     def dies(self, label: str) -> None:
         self._write(dies=label)
 
+    def steps(self, labels: list[str]) -> None:
+        self._write(steps=labels)
+
     def _write(self, **line: Any) -> None:
         # writev, since strace kills at the n-th write, and this is none of the store's.
         text = json.dumps(line).encode() + b"\n"
@@ -126,5 +132,7 @@ def read(lines: Iterable[str]) -> Told:
                 told.wrong.append(sentence)
             case {"dies": label}:
                 told.died = label
+            case {"steps": labels}:
+                told.steps = labels
     told.events = list(events.values())
     return told

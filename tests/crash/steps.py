@@ -45,7 +45,8 @@ class Steps:
     """Counts from `begin` on, and kills this process at one of them; at 0 never."""
 
     def __init__(self, die_at: int = 0, side: Side = Side.BEFORE) -> None:
-        self.count = 0
+        self.labels: list[str] = []
+        """What was done, or begun."""
         self._die_at = die_at
         self._side = side
         self._counting = False
@@ -87,12 +88,12 @@ class Steps:
         """Do a step, or die of it."""
         if not self._counting:
             return work()
-        self.count += 1
-        if self.count != self._die_at:
+        self.labels.append(label)
+        if len(self.labels) != self._die_at:
             return work()
         if self._side is Side.AFTER:
             work()
-        self._tell(f"{self._side.value} step {self.count}, {label}")
+        self._tell(f"{self._side.value} step {self._die_at}, {label}")
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("a process outlived SIGKILL")
 

@@ -51,6 +51,7 @@ def killed(stage: Stage, strace: str, call: str, number: int) -> tuple[int, Told
 
     stage.set()
     child, told = forking(work)
+    os.close(ready)
     os.read(hearing, 1)
     tracer = subprocess.Popen(
         [
@@ -71,7 +72,7 @@ def killed(stage: Stage, strace: str, call: str, number: int) -> tuple[int, Told
         ended(child)
         raise
     finally:
-        for end in (waiting, go, hearing, ready):
+        for end in (waiting, go, hearing):
             os.close(end)
         told.close()
         tracer.wait()

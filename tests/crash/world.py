@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry import app
 from registry.collecting import collector
@@ -71,17 +73,15 @@ class Pusher:
 
     def __init__(self, world: World, journal: Writer) -> None:
         self._world = world
-        self._client = world.client
         self._journal = journal
 
     async def post_blob(self, repository: str, data: bytes, algorithm: str = "sha256") -> None:
         """All in one request."""
         request = _blob(repository, data, algorithm)
         number = self._journal.begin(request)
-        answer = await self._ask(
-            "POST", f"/v2/{repository}/blobs/uploads/?digest={request.digest}", data, expect=[201]
-        )
-        self._acknowledged(number, answer, request)
+        target = f"/v2/{repository}/blobs/uploads/?digest={request.digest}"
+        answer = await self._ask("POST", target, data, expect=[201], heard=self._ends(number, 201))
+        self._names(answer, request)
 
     async def put_blob(
         self, repository: str, *pieces: bytes, last: bytes = b"", algorithm: str = "sha256"
@@ -91,37 +91,41 @@ class Pusher:
         number = self._journal.begin(request)
         query = "" if algorithm == "sha256" else f"?digest-algorithm={algorithm}"
         answer = await self._ask("POST", f"/v2/{repository}/blobs/uploads/{query}", expect=[202])
-        at = 0
+        session, at = location(answer), 0
+        self._journal.session(number, session, at)
         for piece in pieces:
-            self._journal.session(number, location(answer), at)
+            end = at + len(piece)
+
+            def kept(status: int, end: int = end) -> None:
+                if status == 202:
+                    self._journal.session(number, session, end)
+
             answer = await self._ask(
                 *("PATCH", location(answer), piece),
-                headers={"Content-Range": f"{at}-{at + len(piece) - 1}"},
+                headers={"Content-Range": f"{at}-{end - 1}"},
                 expect=[202],
+                heard=kept,
             )
-            at += len(piece)
-        self._journal.session(number, location(answer), at)
+            at = end
         target = f"{location(answer)}?digest={request.digest}"
-        self._acknowledged(
-            number, await self._ask("PUT", target, last or None, expect=[201]), request
-        )
+        ends = self._ends(number, 201)
+        self._names(await self._ask("PUT", target, last or None, expect=[201], heard=ends), request)
 
     async def leave_upload(self, repository: str, data: bytes) -> None:
         """Begin one and never come back: nobody is promised anything."""
-        number = self._journal.begin(Request(Kind.LEAVE, repository))
+        self._journal.end(self._journal.begin(Request(Kind.LEAVE, repository)), done=True)
         answer = await self._ask("POST", f"/v2/{repository}/blobs/uploads/", expect=[202])
         await self._ask("PATCH", location(answer), data, expect=[202])
-        self._journal.end(number, done=True)
 
     async def mount(self, repository: str, source: str, data: bytes) -> bool:
         """False when it is not there; the upload that is offered then is cancelled."""
         request = Request(Kind.MOUNT, repository, digest_of(data), data.decode("latin-1"))
         number = self._journal.begin(request)
         target = f"/v2/{repository}/blobs/uploads/?mount={request.digest}&from={source}"
-        answer = await self._ask("POST", target, expect=[201, 202])
+        answer = await self._ask("POST", target, expect=[201, 202], heard=self._ends(number, 201))
         if answer.status == 202:
+            self._journal.end(self._journal.begin(Request(Kind.LEAVE, repository)), done=True)
             await self._ask("DELETE", location(answer), expect=[204])
-        self._journal.end(number, done=answer.status == 201)
         return answer.status == 201
 
     async def has_blob(self, repository: str, data: bytes) -> bool:
@@ -146,10 +150,11 @@ class Pusher:
             *("PUT", manifest_target(request, by_digest=by_digest), body),
             headers={"Content-Type": kind},
             expect=[201],
+            heard=self._ends(number, 201),
         )
         if answer.header("oci-subject") != (subject or None):
             self._journal.wrong(f"a subject was not acknowledged: {answer.headers}")
-        self._acknowledged(number, answer, request)
+        self._names(answer, request)
 
     async def delete_tag(self, repository: str, tag: str) -> None:
         request = Request(Kind.DELETE_TAG, repository, tags=(tag,))
@@ -172,8 +177,7 @@ class Pusher:
 
     async def _delete(self, request: Request, target: str) -> None:
         number = self._journal.begin(request)
-        answer = await self._ask("DELETE", target, expect=[202, 404])
-        self._journal.end(number, done=answer.status == 202)
+        await self._ask("DELETE", target, expect=[202, 404], heard=self._ends(number, 202))
 
     async def _ask(
         self,
@@ -183,17 +187,39 @@ class Pusher:
         *,
         headers: dict[str, str] | None = None,
         expect: Sequence[int],
+        heard: Callable[[int], None] = lambda _: None,
     ) -> Answer:
-        answer = await self._client(method, target, body=body, headers=headers or {})
+        """`heard` is given the status when the answer was sent, whatever the handler does then."""
+        client = asgi.Client(_overheard(self._world.client.app, heard))
+        answer = await client(method, target, body=body, headers=headers or {})
         if answer.status not in expect:
             self._journal.wrong(f"{method} {target} was answered with {answer.status}")
             raise AssertionError(answer)
         return answer
 
-    def _acknowledged(self, number: int, answer: Answer, request: Request) -> None:
+    def _ends(self, number: int, acknowledges: int) -> Callable[[int], None]:
+        """The answer to the last request of something."""
+        return lambda status: self._journal.end(number, done=status == acknowledges)
+
+    def _names(self, answer: Answer, request: Request) -> None:
         if answer.header("docker-content-digest") != request.digest:
             self._journal.wrong(f"another digest was acknowledged: {answer.headers}")
-        self._journal.end(number, done=True)
+
+
+def _overheard(served: ASGIApp, heard: Callable[[int], None]) -> ASGIApp:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                heard(status)
+
+        await served(scope, receive, sending)
+
+    return answer
 
 
 def location(answer: Answer) -> str:
