@@ -430,7 +430,11 @@ async def test_the_blobs_are_those_of_the_very_state_that_is_kept(
             found = query(c)
             digest = SHA256.digest(OTHER).text
             other._transaction(
-                lambda c: c.execute("INSERT INTO links VALUES (1, ?, ?, 0)", digest, len(OTHER))
+                lambda c: c.execute(
+                    "INSERT INTO links (repository, digest, size, created) VALUES (1, ?, ?, 0)",
+                    digest,
+                    len(OTHER),
+                )
             )
             return found
 

@@ -107,7 +107,7 @@ async def test_what_something_else_keeps_is_not_counted(
     if keeper == "hold":
         await database.write(
             lambda c: c.execute(
-                "INSERT INTO holds VALUES (?, ?, 'app', 'runs')",
+                "INSERT INTO holds (repository_name, digest, holder, reason) VALUES (?, ?, 'app', 'runs')",
                 *(repository.name.text, child.digest.text),
             )
         )
@@ -131,7 +131,7 @@ async def test_a_blob_is_free_when_no_repository_has_it(
     digest = await push(repository, b"a blob")
     await push(other, b"a blob")
     await store.database.write(  # as if it was found on the disk before it had a row
-        lambda c: c.execute("INSERT INTO trash VALUES (?, 6, 0)", digest.text)
+        lambda c: c.execute("INSERT INTO trash (digest, size, since) VALUES (?, 6, 0)", digest.text)
     )
     await repository.delete_blob(digest)
     assert (await forecast(store).unlinked(digest))[0] == Freed()

@@ -23,6 +23,7 @@ from storage.errors import Held, LayoutUnknown
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.names import RepositoryName, Tag
+from storage.records import seals
 from storage.records.schema import STEPS
 from storage.records.sqlite import SQLite
 from storage.repository import Repository
@@ -206,6 +207,7 @@ def everything(root: Path) -> dict[str, str]:
 
 def test_records_of_a_newer_release_are_refused_and_left_as_they_are(kept: Layout) -> None:
     with sqlite3.connect(kept.records) as connection:
+        seals.register(connection)
         connection.execute("UPDATE migrations SET step = ?", (len(STEPS) + 1,))
         connection.execute("CREATE TABLE of_tomorrow (x TEXT)")
     connection.close()
