@@ -57,10 +57,13 @@ class FilesystemBlobs:
             if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
                 raise Damaged(f"the file of blob {digest} is not a regular file") from None
             raise
-        found = calls.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
+        try:
+            found = calls.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                raise Damaged(f"the file of blob {digest} is not a regular file")
+        except BaseException:
             calls.close(file)
-            raise Damaged(f"the file of blob {digest} is not a regular file")
+            raise
         return FilesystemBlob(digest, file, found, self._verified, self._threads)
 
     async def remove(self, digest: Digest) -> None:

@@ -7,16 +7,16 @@ has one writer at a time anyway; the writers of other processes are waited for.
 
 from __future__ import annotations
 
-import errno
-import os
 import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from storage.errors import LayoutUnknown
 from storage.filesystem.layout import Layout
+from storage.records import trouble
 from storage.records.database import Connection, Row, Step, Value
 from storage.threads import Threads
 
@@ -44,12 +44,13 @@ class SQLite:
     """Database in one file. Only made by `open`."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = _connect(path, _WRITER)
-        self._reader = _connect(path, _READER)
-        self._scanner = _connect(path, _READER)
-        self._writing = _Statements(self._writer)
-        self._reading = _Statements(self._reader)
-        self._scanning = _Statements(self._scanner)
+        with ExitStack() as opened:
+            self._writer = _Session(path, _WRITER, "BEGIN IMMEDIATE")
+            opened.callback(self._writer.close)
+            self._reader = _Session(path, _READER, "BEGIN")
+            opened.callback(self._reader.close)
+            self._scanner = _Session(path, _READER, "BEGIN")
+            opened.pop_all()
         self._thread = Threads("records", 1)
         self._scans = Threads("scans", 1)
 
@@ -59,29 +60,16 @@ class SQLite:
         return SQLite(layout.records)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
-        return _read(self._reader, self._reading, query)
+        return self._reader.transaction(query)
 
     async def scan(self, query: Callable[[Connection], T]) -> T:
-        return await self._scans.run(lambda: _read(self._scanner, self._scanning, query))
+        return await self._scans.run(lambda: self._scanner.transaction(query))
 
     async def write(self, change: Callable[[Connection], T]) -> T:
         return await self._thread.run(lambda: self._transaction(change))
 
     def _transaction(self, change: Callable[[Connection], T]) -> T:
-        # IMMEDIATE, since a transaction that reads first and then writes fails when another
-        # process wrote in between.
-        self._writer.execute("BEGIN IMMEDIATE")
-        try:
-            result = change(self._writing)
-            self._writer.execute("COMMIT")
-        except BaseException as error:
-            if self._writer.in_transaction:  # a full disk ends it by itself
-                self._writer.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                # As every other place that writes says it, so that it gets the same answer.
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
-        return result
+        return self._writer.transaction(change)
 
     async def migrate(self, room: str, steps: Sequence[Step]) -> None:
         await self.write(_make_migrations)
@@ -103,15 +91,67 @@ class SQLite:
         self._thread.close()
 
 
-def _read(
-    connection: sqlite3.Connection, statements: Connection, query: Callable[[Connection], T]
-) -> T:
-    # Without a transaction every statement would see a state of its own.
-    connection.execute("BEGIN")
-    try:
-        return query(statements)
-    finally:
-        connection.execute("COMMIT")
+class _Session:
+    """One connection after the other: one that met an error of the disk is closed, and the next
+    transaction opens another.
+
+    A reader has transactions too, or every statement would see a state of its own. A writer begins
+    IMMEDIATE, since a transaction that reads first and then writes fails when another process wrote
+    in between.
+    """
+
+    __slots__ = ("_begin", "_connection", "_path", "_pragmas", "_statements")
+
+    def __init__(self, path: Path, pragmas: Sequence[str], begin: str) -> None:
+        self._path = path
+        self._pragmas = pragmas
+        self._begin = begin
+        self._connection: sqlite3.Connection | None = None
+        try:
+            self._open()
+        except (sqlite3.Error, MemoryError) as error:
+            raise trouble.told(error, path) from error
+
+    def transaction(self, work: Callable[[Connection], T]) -> T:
+        """Run it to its end, or undo it. Raises OSError for what the disk refuses."""
+        try:
+            connection = self._connection or self._open()
+            connection.execute(self._begin)
+            result = work(self._statements)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            self._undo(error)
+            told = trouble.told(error, self._path)
+            if told is error:
+                raise
+            raise told from error
+        return result
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        connection = _connect(self._path, self._pragmas)
+        self._statements = _Statements(connection)
+        self._connection = connection
+        return connection
+
+    def _undo(self, error: BaseException) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        trusted = not trouble.lost(error)
+        if trusted and connection.in_transaction:
+            try:
+                connection.execute("ROLLBACK")
+            except (sqlite3.Error, MemoryError):
+                trusted = False
+        # What is not rolled back would hold the lock that all other writers wait for. Closing does.
+        if not trusted:
+            with suppress(sqlite3.Error):
+                self.close()
 
 
 class _Statements:
@@ -143,9 +183,13 @@ def _connect(path: Path, pragmas: Sequence[str]) -> sqlite3.Connection:
         check_same_thread=False,  # one at a time is seen to above
         cached_statements=512,
     )
-    connection.execute("PRAGMA journal_mode = WAL")
-    for pragma in pragmas:
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
