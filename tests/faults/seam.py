@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,12 +54,13 @@ class Disk:
     def __init__(self) -> None:
         self._fault: Fault | None = None
         self._count = 0
+        self._named = ""
         self._lock = threading.Lock()
         self.met: list[str] = []
 
     @contextmanager
     def failing(self, fault: Fault) -> Iterator[None]:
-        self._count, self.met, self._fault = 0, [], fault
+        self._count, self._named, self.met, self._fault = 0, "", [], fault
         try:
             yield
         finally:
@@ -94,14 +96,29 @@ class Disk:
         def called(*arguments: Any, **options: Any) -> Any:
             fault = self._fails(name)
             if fault is None:
+                if name == "rename":
+                    self._named = arguments[1]
                 return real(*arguments, **options)
-            if name == "fdatasync":
-                _forget(arguments[0])
+            if not fault.late and name in ("fsync", "fdatasync"):
+                self._forget(arguments[0])
             if name in _ALWAYS_LATE or (fault.late and name in _MAY_BE_LATE):
                 real(*arguments, **options)
             raise OSError(fault.number, os.strerror(fault.number))
 
         return called
+
+    def _forget(self, file: int) -> None:
+        """What the kernel could not write is gone, and the next sync says that all is well.
+
+        The pages count as clean then, and come back from the disk as they were before: the bytes of
+        a file, the newest name in a directory.
+        """
+        found = os.fstat(file)
+        if stat.S_ISREG(found.st_mode):
+            os.pwrite(file, bytes(found.st_size), 0)
+        elif self._named:
+            os.unlink(self._named)
+            self._named = ""
 
     def _connect(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
         disk = self
@@ -120,14 +137,6 @@ class Disk:
                 raise _failure(fault.number)
 
         return sqlite3.connect(*arguments, factory=Watched, **options)
-
-
-def _forget(file: int) -> None:
-    """What the kernel could not write is gone, and the next sync of the file says that all is well.
-
-    The pages count as clean then, and come back from the disk as they were before.
-    """
-    os.pwrite(file, bytes(os.fstat(file).st_size), 0)
 
 
 def _failure(number: int) -> Exception:
