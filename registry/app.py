@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
@@ -22,7 +22,9 @@ from registry.settings import Config
 from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
+from storage.filesystem.reserve import FilesystemReserve
 from storage.records.sqlite import SQLite
+from storage.reserve import afford
 from storage.store import Store
 
 
@@ -39,11 +41,15 @@ class Records:
 async def open_records(config: Config) -> AsyncIterator[Records]:
     """Open the data directory, making what is missing. Raises StorageError or OSError."""
     layout = Layout.open(config.data)
-    database = await SQLite.open(layout)
-    store = await Store.open(database, FilesystemBlobs(layout), grace=config.collect.grace)
+    reserve = FilesystemReserve(layout, config.limits.reserve)
+    database = await afford(reserve, lambda: SQLite.open(layout))
+    blobs = FilesystemBlobs(layout, reserve)
+    store = await Store.open(database, blobs, grace=config.collect.grace, reserve=reserve)
     try:
-        journal = Journal(database)
+        journal = Journal(store.database)
         await journal.open()
+        with suppress(OSError):  # without it pushes are refused, and all else works
+            await reserve.fill()
         yield Records(layout, store, journal)
     finally:
         await store.close()

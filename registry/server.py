@@ -23,7 +23,7 @@ import uvloop
 from starlette.types import ASGIApp
 
 from registry import app
-from registry.collecting import keep_collecting
+from registry.collecting import NO_ROOM, keep_collecting
 from registry.settings import Config, Listen
 
 GRACE = 30  # seconds for answers in progress once the server was told to stop
@@ -103,8 +103,9 @@ def run(config: Config, sockets: Sockets, roles: Role) -> None:
 
 async def prepare(config: Config) -> None:
     """Check the data directory and bring its records up to date; raises StorageError or OSError."""
-    async with app.open_records(config):
-        pass
+    async with app.open_records(config) as records:
+        if not records.store.reserve.whole:
+            structlog.get_logger().warning(NO_ROOM, reserve=str(config.limits.reserve))
 
 
 async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:

@@ -154,6 +154,9 @@ class GatewaySettings:
 class LimitSettings:
     manifest: Bytes = _setting(Bytes(4 << 20), "largest manifest that can be pushed")
     page: Count = _setting(Count(10_000), "most entries of one page of a listing")
+    reserve: Bytes = _setting(
+        Bytes(64 << 20), "kept of the disk so that deletes go on when it is full; 0 keeps nothing"
+    )
 
 
 @dataclass(frozen=True, slots=True)

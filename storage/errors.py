@@ -13,6 +13,7 @@
      |   |- RepositoryUnknown  |- BlobUnknown  |- ManifestUnknown  |- UploadUnknown
      |- UploadOffset            bytes offered for another place than the end of the upload
      |- Held                    something that runs still needs it
+     |- Full                    there is no room for anything new
      |- Damaged                 what is on the disk is not what was put there
      |- LayoutUnknown           the data belongs to a newer release
      |- LayoutRefused           the data directory cannot be trusted
@@ -90,6 +91,10 @@ class UploadOffset(StorageError):
 
 class Held(StorageError):
     """Something that runs still needs it; the message names what."""
+
+
+class Full(StorageError):
+    """There is no room for anything new: what is left of the disk is kept for deletes."""
 
 
 class Damaged(StorageError):

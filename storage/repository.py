@@ -60,11 +60,12 @@ class Referrer:
 class Repository:
     """One repository. Making one costs nothing; it exists once something was pushed to it."""
 
-    __slots__ = ("_blobs", "_database", "_grace", "_now", "_token", "name")
+    __slots__ = ("_blobs", "_database", "_grace", "_now", "_pushed", "_token", "name")
 
     def __init__(self, name: RepositoryName, store: Store) -> None:
         self.name = name
         self._database = store.database
+        self._pushed = store.pushed
         self._blobs = store.blobs
         self._now = store.now
         self._grace = store.grace
@@ -93,7 +94,7 @@ class Repository:
             references.renew(c, repository, digest, kind, now)
             return c.one(_HERE[kind], repository, digest.text) is None
 
-        # A disk that is full keeps nobody from reading.
+        # A disk that cannot be written keeps nobody from reading.
         with suppress(OSError):
             return await self._database.write(change)
         return False
@@ -162,7 +163,7 @@ class Repository:
         # Asked first, so that a miss, the usual case, waits for no writer.
         if await self._database.read(find) is None:
             return False
-        return await self._database.write(change)
+        return await self._pushed.write(change)
 
     # Uploads
 
@@ -185,7 +186,7 @@ class Repository:
 
     def _session(self, id: str, key: str, size: int) -> UploadSession:
         async def link(digest: Digest, size: int) -> None:
-            await self._database.write(
+            await self._pushed.write(
                 lambda c: statements.link(
                     c, statements.ensure(c, self.name), digest, size, self._now()
                 )
@@ -242,7 +243,7 @@ class Repository:
             else:
                 references.lease_manifest(c, repository, manifest.digest.text, now)
 
-        await self._database.write(change)
+        await self._pushed.write(change)
 
     async def manifest(self, reference: Tag | Digest) -> StoredManifest:
         """Raises ManifestUnknown or RepositoryUnknown."""

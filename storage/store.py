@@ -16,6 +16,7 @@ from storage.records.database import Database
 from storage.records.schema import STEPS
 from storage.records.statements import text, whole
 from storage.repository import Repository
+from storage.reserve import Boundless, Reserve, Reserved
 
 GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
 
@@ -41,7 +42,7 @@ class Store:
 
     `now` is the clock, in seconds since 1970. What a client was told is there stays for at least
     three quarters of `grace` seconds, even if nothing refers to it. `token` makes what nobody can
-    guess: 128 random bits as text.
+    guess: 128 random bits as text. What `pushed` writes may not use the `reserve`; all else may.
     """
 
     def __init__(
@@ -52,8 +53,11 @@ class Store:
         now: Callable[[], float] = time.time,
         grace: float = GRACE,
         token: Callable[[], str] = _token,
+        reserve: Reserve | None = None,
     ) -> None:
-        self.database = database
+        self.reserve = reserve or Boundless()
+        self.pushed = database
+        self.database = Reserved(database, self.reserve)
         self.blobs = blobs
         self.now = now
         self.grace = grace
@@ -67,10 +71,12 @@ class Store:
         now: Callable[[], float] = time.time,
         grace: float = GRACE,
         token: Callable[[], str] = _token,
+        reserve: Reserve | None = None,
     ) -> Store:
         """A store whose tables are up to date. Raises LayoutUnknown."""
-        await database.migrate("storage", STEPS)
-        return Store(database, blobs, now=now, grace=grace, token=token)
+        store = Store(database, blobs, now=now, grace=grace, token=token, reserve=reserve)
+        await store.database.migrate("storage", STEPS)
+        return store
 
     def repository(self, name: RepositoryName) -> Repository:
         return Repository(name, self)

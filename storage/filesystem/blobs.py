@@ -29,6 +29,7 @@ from storage.filesystem import calls, durable
 from storage.filesystem.layout import Layout
 from storage.filesystem.uploads import FilesystemUpload, Uploads
 from storage.filesystem.verified import Verified
+from storage.reserve import Boundless, Reserve
 from storage.threads import Threads
 
 THREADS: Final = 4  # more would only queue at the disk
@@ -42,11 +43,11 @@ _ASK_THE_DISK: Final = frozenset({errno.EAGAIN, errno.EOPNOTSUPP})
 class FilesystemBlobs:
     """BlobStore in a data directory. Several processes may have one on the same directory."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, reserve: Reserve | None = None) -> None:
         self._layout = layout
         self._threads = Threads("blobs", THREADS)
         self._verified = Verified()
-        self._uploads = Uploads(layout, self._threads, self._verified)
+        self._uploads = Uploads(layout, self._threads, self._verified, reserve or Boundless())
 
     async def open(self, digest: Digest) -> FilesystemBlob:
         try:

@@ -5,6 +5,7 @@
         records.db                  the catalogue (SQLite, with -wal and -shm beside it)
         blobs/<algorithm>/<aa>/<hex>    aa = first two digits; all 256 are made in advance
         uploads/<key>               bytes on their way
+        reserve/<n>                 room for when the disk is full; need not be copied
         apps/<app>/                 what the deployer unpacked and what applications logged
         compiled/                   machine code; may be removed when nothing runs
 
@@ -31,17 +32,18 @@ from storage.filesystem import calls, durable
 VERSION: Final = 1
 _MARKER: Final = "layout.json"
 _ROOMS: Final = ("blobs", "uploads", "apps", "compiled")
+RESERVE_PARTS: Final = 4
 _FAN_OUT: Final = tuple(f"{number:02x}" for number in range(256))
 _APP: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
 # What a fresh directory may hold: a creation that a crash cut short, and a file system's own.
-_EXPECTED: Final = frozenset({*_ROOMS, _MARKER, f"{_MARKER}.new", "lost+found"})
+_EXPECTED: Final = frozenset({*_ROOMS, "reserve", _MARKER, f"{_MARKER}.new", "lost+found"})
 
 
 class Layout:
     """Only made by `open`; the directories it names are there and durable."""
 
-    __slots__ = ("_blobs", "apps", "compiled", "records", "root", "uploads")
+    __slots__ = ("_blobs", "apps", "compiled", "records", "reserve", "root", "uploads")
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -51,6 +53,7 @@ class Layout:
         # Text from here on: these two are spelled on every request.
         self._blobs = str(root / "blobs")
         self.uploads = str(root / "uploads")
+        self.reserve = str(root / "reserve")
 
     @staticmethod
     def open(root: Path) -> Layout:
@@ -95,6 +98,10 @@ class Layout:
             for algorithm in ALGORITHMS
             for part in _FAN_OUT
         ]
+
+    @property
+    def reserve_parts(self) -> list[str]:
+        return [f"{self.reserve}/{number}" for number in range(RESERVE_PARTS)]
 
     def upload(self, key: str) -> str:
         """`key` is 64 hexadecimal digits."""

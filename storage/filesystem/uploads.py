@@ -22,6 +22,7 @@ from storage.errors import Damaged, DigestMismatch, UploadOffset, UploadUnknown
 from storage.filesystem import calls, durable
 from storage.filesystem.layout import Layout
 from storage.filesystem.verified import Verified
+from storage.reserve import Reserve, demand
 from storage.threads import Threads
 
 RUNNING_HASHES: Final = 4096  # each some 500 bytes
@@ -41,8 +42,11 @@ class Running:
 class Uploads:
     """What the uploads of one process share."""
 
-    def __init__(self, layout: Layout, threads: Threads, verified: Verified) -> None:
+    def __init__(
+        self, layout: Layout, threads: Threads, verified: Verified, reserve: Reserve
+    ) -> None:
         self.layout = layout
+        self.reserve = reserve
         self.threads = threads
         self.verified = verified
         self.running: OrderedDict[str, Running] = OrderedDict()
@@ -134,6 +138,7 @@ class FilesystemUpload:
 
     async def write(self, data: bytes) -> None:
         file, running = self._held()
+        demand(self._uploads.reserve)
 
         def append() -> None:
             before = self.size

@@ -26,6 +26,7 @@ from structlog.testing import capture_logs
 from storage.digest import Digest
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
+from storage.filesystem.reserve import FilesystemReserve
 from storage.records.sqlite import SQLite
 from storage.store import Store
 from tests.asgi import Registry
@@ -33,7 +34,7 @@ from tests.faults.scenarios import SCENARIOS, Refused, Scenario, World, message
 from tests.faults.seam import ERRORS, Disk, Fault
 
 PATIENCE: Final = 60.0  # seconds after which a request counts as never answered
-FULL: Final = ("ENOSPC", "EDQUOT")
+RESERVE: Final = 1 << 16  # bytes
 
 
 @dataclass
@@ -47,8 +48,14 @@ class Found:
 
 @asynccontextmanager
 async def opened(layout: Layout, clock: list[float]) -> AsyncIterator[Registry]:
-    blobs = FilesystemBlobs(layout)
-    store = await Store.open(await SQLite.open(layout), blobs, now=lambda: clock[0])
+    reserve = FilesystemReserve(layout, RESERVE)
+    store = await Store.open(
+        await SQLite.open(layout),
+        FilesystemBlobs(layout, reserve),
+        now=lambda: clock[0],
+        reserve=reserve,
+    )
+    await reserve.fill()
     try:
         yield Registry(store)
     finally:
@@ -140,6 +147,7 @@ class Sweep:
 
     async def _go_on(self, scenario: Scenario, world: World) -> list[str]:
         """The disk is well again, and the same process goes on: the same again succeeds."""
+        await self._registry.store.reserve.fill()  # as the collector does
         try:
             done = await scenario.done(world)
             try:
