@@ -100,12 +100,13 @@ class _Session:
     in between.
     """
 
-    __slots__ = ("_begin", "_connection", "_path", "_pragmas", "_statements")
+    __slots__ = ("_begin", "_closed", "_connection", "_path", "_pragmas", "_statements")
 
     def __init__(self, path: Path, pragmas: Sequence[str], begin: str) -> None:
         self._path = path
         self._pragmas = pragmas
         self._begin = begin
+        self._closed = False
         self._connection: sqlite3.Connection | None = None
         try:
             self._open()
@@ -128,11 +129,18 @@ class _Session:
         return result
 
     def close(self) -> None:
+        """For good."""
+        self._closed = True
+        self._drop()
+
+    def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def _open(self) -> sqlite3.Connection:
+        if self._closed:
+            raise sqlite3.ProgrammingError("the catalogue was closed")
         connection = _connect(self._path, self._pragmas)
         self._statements = _Statements(connection)
         self._connection = connection
@@ -151,7 +159,7 @@ class _Session:
         # What is not rolled back would hold the lock that all other writers wait for. Closing does.
         if not trusted:
             with suppress(sqlite3.Error):
-                self.close()
+                self._drop()
 
 
 class _Statements:

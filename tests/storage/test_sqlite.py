@@ -167,6 +167,12 @@ async def test_why_a_file_could_not_be_opened_or_grow_is_asked_of_the_disk(
     assert [path.name for path in layout.root.glob("*probe*")] == []
 
 
+async def test_what_was_closed_stays_closed(database: SQLite) -> None:
+    await database.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        await database.read(names)
+
+
 async def test_a_reader_cannot_change_anything(things: SQLite) -> None:
     with pytest.raises(OSError, match="Read-only"):
         await things.read(lambda c: add(c, "a"))
