@@ -167,7 +167,8 @@ async def test_why_a_file_could_not_be_opened_or_grow_is_asked_of_the_disk(
     assert [path.name for path in layout.root.glob("*probe*")] == []
 
 
-async def test_what_was_closed_stays_closed(database: SQLite) -> None:
+async def test_what_was_closed_stays_closed(layout: Layout) -> None:
+    database = await SQLite.open(layout)
     await database.close()
     with pytest.raises(sqlite3.ProgrammingError):
         await database.read(names)
