@@ -186,11 +186,17 @@ class Repository:
 
     def _session(self, id: str, key: str, size: int) -> UploadSession:
         async def link(digest: Digest, size: int) -> None:
-            await self._pushed.write(
-                lambda c: statements.link(
-                    c, statements.ensure(c, self.name), digest, size, self._now()
+            now = self._now()
+            try:
+                await self._pushed.write(
+                    lambda c: statements.link(c, statements.ensure(c, self.name), digest, size, now)
                 )
-            )
+            except OSError:
+                # The bytes had room and the row had none. Without a row of some kind only a look at
+                # all the names in the store would ever find them, and the disk is full by them.
+                with suppress(OSError):
+                    await self._database.write(lambda c: statements.discard(c, digest, size, now))
+                raise
 
         return UploadSession(id, size, key=key, blobs=self._blobs, link=link)
 

@@ -109,14 +109,15 @@ class _Session:
         self._closed = False
         self._connection: sqlite3.Connection | None = None
         try:
-            self._open()
+            self._open(path)
         except (sqlite3.Error, MemoryError) as error:
             raise trouble.told(error, path) from error
 
     def transaction(self, work: Callable[[Connection], T]) -> T:
         """Run it to its end, or undo it. Raises OSError for what the disk refuses."""
         try:
-            connection = self._connection or self._open()
+            # Again: by no means a new, empty one, should the file be gone.
+            connection = self._connection or self._open(f"{self._path.as_uri()}?mode=rw")
             connection.execute(self._begin)
             result = work(self._statements)
             connection.execute("COMMIT")
@@ -138,10 +139,10 @@ class _Session:
         if connection is not None:
             connection.close()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, name: Path | str) -> sqlite3.Connection:
         if self._closed:
             raise sqlite3.ProgrammingError("the catalogue was closed")
-        connection = _connect(self._path, self._pragmas)
+        connection = _connect(name, self._pragmas)
         self._statements = _Statements(connection)
         self._connection = connection
         return connection
@@ -183,9 +184,11 @@ class _Statements:
         return self._execute(statement, parameters).fetchall()
 
 
-def _connect(path: Path, pragmas: Sequence[str]) -> sqlite3.Connection:
+def _connect(name: Path | str, pragmas: Sequence[str]) -> sqlite3.Connection:
+    """`name` is a path, or the URI of a file."""
     connection = connect(
-        path,
+        name,
+        uri=isinstance(name, str),
         timeout=BUSY,
         isolation_level=None,  # BEGIN and COMMIT are ours; nothing is begun behind our back
         check_same_thread=False,  # one at a time is seen to above

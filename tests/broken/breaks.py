@@ -30,6 +30,11 @@ class Break:
         path.write_text(text.replace(self.old, self.new))
 
 
+_SWEEP: Final = (
+    "tests/faults/test_sweep.py"
+    "::test_whichever_call_fails_nothing_told_is_untrue_and_nothing_is_half_done"
+)
+
 BREAKS: Final = (
     # Grammars
     Break(
@@ -284,11 +289,11 @@ BREAKS: Final = (
     Break(
         "a blob that is there already is not written again",
         "storage/filesystem/uploads.py",
-        "                durable.publish(self._path, layout.blob(digest), self._directory)\n",
-        "                if os.path.exists(layout.blob(digest)):\n"
-        "                    calls.unlink(self._path)\n"
-        "                else:\n"
-        "                    durable.publish(self._path, layout.blob(digest), self._directory)\n",
+        "            durable.publish(self._path, target, self._directory)\n",
+        "            if os.path.exists(target):\n"
+        "                calls.unlink(self._path)\n"
+        "            else:\n"
+        "                durable.publish(self._path, target, self._directory)\n",
         "tests/storage/test_filesystem.py",
     ),
     Break(
@@ -353,7 +358,7 @@ BREAKS: Final = (
     Break(
         "bytes go while they are committed",
         "storage/filesystem/uploads.py",
-        "            calls.flock(self._directory, fcntl.LOCK_SH)\n",
+        "        calls.flock(self._directory, fcntl.LOCK_SH)\n",
         "",
         "tests/storage/test_collect.py",
     ),
@@ -373,5 +378,71 @@ BREAKS: Final = (
         "                    found",
         "                    found",
         "tests/storage/test_collect.py",
+    ),
+    # When the disk says no
+    Break(
+        "a second sync that succeeds is believed after a first that failed",
+        "storage/filesystem/uploads.py",
+        "            calls.fchmod(file, 0o400)\n            try:\n",
+        "            try:\n",
+        "tests/storage/test_filesystem.py"
+        "::test_an_upload_that_could_not_be_synced_is_lost_for_every_process",
+    ),
+    Break(
+        "a blob is acknowledged though its directory could not be synced",
+        "storage/filesystem/durable.py",
+        "    calls.fsync(directory)  # rename alone",
+        "    with suppress(OSError):\n        calls.fsync(directory)  # rename alone",
+        f"{_SWEEP}[blob at once]",
+    ),
+    Break(
+        "a blob that could not be opened leaves its file open",
+        "storage/filesystem/blobs.py",
+        "        except BaseException:\n            calls.close(file)\n            raise\n",
+        "        except BaseException:\n            raise\n",
+        f"{_SWEEP}[blob pulled]",
+    ),
+    Break(
+        "a connection that could not be rolled back is used again",
+        "storage/records/sqlite.py",
+        "                self._drop()\n\n\nclass",
+        "                pass\n\n\nclass",
+        "tests/storage/test_sqlite.py"
+        "::test_what_the_disk_says_is_told_in_its_words_and_once_it_is_well_all_works",
+    ),
+    Break(
+        "nothing can be deleted on a full disk",
+        "storage/reserve.py",
+        "    await reserve.give_up()\n    return await work()\n",
+        "    return await work()\n",
+        "tests/storage/test_reserve.py::test_a_delete_is_done_on_a_full_disk",
+    ),
+    Break(
+        "a push takes the room that is kept for deletes",
+        "storage/store.py",
+        "        self.pushed = database\n",
+        "        self.pushed = Reserved(database, self.reserve)\n",
+        "tests/storage/test_reserve.py::test_a_push_never_uses_it",
+    ),
+    Break(
+        "an upload under way goes on on a full disk",
+        "storage/filesystem/uploads.py",
+        "        demand(self._uploads.reserve)\n",
+        "",
+        "tests/storage/test_reserve.py::test_an_upload_under_way_stops_when_it_is_given_up",
+    ),
+    Break(
+        "a push is begun on a full disk",
+        "registry/v2.py",
+        "                demand(self._registry.store.reserve)\n",
+        "                pass\n",
+        "tests/registry/test_full_disk.py",
+    ),
+    Break(
+        "the room that is kept is only a promise",
+        "storage/filesystem/reserve.py",
+        "            calls.posix_fallocate(file, 0, self._part)\n",
+        "            calls.ftruncate(file, self._part)\n",
+        "tests/storage/test_reserve.py::test_it_takes_real_room",
     ),
 )

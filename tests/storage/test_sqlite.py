@@ -6,7 +6,7 @@ import asyncio
 import errno
 import sqlite3
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,14 @@ class Failing(sqlite3.Connection):
         return super().execute(statement, *parameters)
 
 
+async def succeeds(work: Awaitable[None]) -> bool:
+    try:
+        await work
+    except (OSError, sqlite3.Error):
+        return False
+    return True
+
+
 def trouble(code: int) -> sqlite3.OperationalError:
     error = sqlite3.OperationalError("it says no")
     error.sqlite_errorcode = code
@@ -131,10 +139,10 @@ async def test_what_the_disk_says_is_told_in_its_words_and_once_it_is_well_all_w
     assert caught.value.errno == number
     Failing.words = ()
     assert await failing.read(names) == []
+    assert await succeeds(failing.write(lambda c: add(c, "b")))
     other = await SQLite.open(layout)
-    await other.write(lambda c: add(c, "b"))  # so no lock was left
+    await other.write(lambda c: add(c, "c"))  # so no lock was left
     await other.close()
-    await failing.write(lambda c: add(c, "c"))
     assert await failing.read(names) == ["b", "c"]
 
 
@@ -165,6 +173,20 @@ async def test_why_a_file_could_not_be_opened_or_grow_is_asked_of_the_disk(
     with pytest.raises(OSError, match="no more for you"):
         await failing.write(lambda c: add(c, "a"))
     assert [path.name for path in layout.root.glob("*probe*")] == []
+
+
+async def test_a_catalogue_that_is_gone_is_not_made_anew(failing: SQLite, layout: Layout) -> None:
+    Failing.words, Failing.error = ("COMMIT",), trouble(sqlite3.SQLITE_IOERR_FSYNC)
+    with pytest.raises(OSError, match="Input/output error"):
+        await failing.write(lambda c: add(c, "a"))
+    Failing.words = ()
+    layout.records.rename(layout.root / "elsewhere")
+    with pytest.raises(OSError, match="Input/output error"):
+        await failing.write(lambda c: add(c, "b"))
+    assert not layout.records.exists()
+    (layout.root / "elsewhere").rename(layout.records)
+    await failing.write(lambda c: add(c, "c"))
+    assert await failing.read(names) == ["c"]
 
 
 async def test_what_was_closed_stays_closed(layout: Layout) -> None:
