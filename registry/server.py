@@ -23,7 +23,8 @@ import uvloop
 from starlette.types import ASGIApp
 
 from registry import app
-from registry.collecting import NO_ROOM, keep_collecting
+from registry.collecting import keep_collecting
+from registry.reserve import NO_ROOM, keep_reserve
 from registry.settings import Config, Listen
 
 GRACE = 30  # seconds for answers in progress once the server was told to stop
@@ -129,6 +130,8 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
             behind: list[asyncio.Task[None]] = []
+            if applications:
+                behind.append(tasks.create_task(keep_reserve(records.store)))
             if applications and config.deploy.enabled:
                 behind.append(tasks.create_task(applications.deployer.run()))
             if applications and config.collect.enabled:

@@ -88,6 +88,11 @@ class FilesystemReserve:
             calls.close(file)
 
     def _allocate(self, file: int) -> None:
+        # Asked first: an attempt may take all there is for a moment, and others need it.
+        found = calls.fstatvfs(file)
+        free = found.f_bavail if os.geteuid() else found.f_bfree
+        if free * found.f_frsize < self._part:
+            raise OSError(errno.ENOSPC, "no room for the reserve")
         try:
             calls.posix_fallocate(file, 0, self._part)
         except OSError as error:

@@ -130,10 +130,11 @@ class Disk:
                 fault = disk._fails(statement)
                 if fault is None or fault.number not in CODES:
                     return super().execute(statement, *parameters)
-                if fault.late and statement in _MAY_BE_LATE:
+                if fault.number == errno.ENOSPC:
+                    if self.in_transaction:
+                        super().execute("ROLLBACK")  # as SQLite does by itself
+                elif fault.late and statement in _MAY_BE_LATE:
                     super().execute(statement, *parameters)
-                elif fault.number == errno.ENOSPC and self.in_transaction:
-                    super().execute("ROLLBACK")  # as SQLite does by itself
                 raise _failure(fault.number)
 
         return sqlite3.connect(*arguments, factory=Watched, **options)
