@@ -186,19 +186,18 @@ class Repository:
 
     def _session(self, id: str, key: str, size: int) -> UploadSession:
         async def link(digest: Digest, size: int) -> None:
-            now = self._now()
-            try:
-                await self._pushed.write(
-                    lambda c: statements.link(c, statements.ensure(c, self.name), digest, size, now)
+            await self._pushed.write(
+                lambda c: statements.link(
+                    c, statements.ensure(c, self.name), digest, size, self._now()
                 )
-            except OSError:
-                # The bytes had room and the row had none. Without a row of some kind only a look at
-                # all the names in the store would ever find them, and the disk is full by them.
-                with suppress(OSError):
-                    await self._database.write(lambda c: statements.discard(c, digest, size, now))
-                raise
+            )
 
-        return UploadSession(id, size, key=key, blobs=self._blobs, link=link)
+        async def linked(digest: Digest) -> bool:
+            find = "SELECT 1 FROM links WHERE digest = ? LIMIT 1"
+            row = await self._database.read(lambda c: c.one(find, digest.text))
+            return row is not None
+
+        return UploadSession(id, size, key=key, blobs=self._blobs, link=link, linked=linked)
 
     # Manifests
 

@@ -106,18 +106,13 @@ def unlink(c: Connection, repository: int, digest: Digest, now: float) -> bool:
         "DELETE FROM leases WHERE repository = ? AND digest = ? AND kind = 'blob'",
         *(repository, digest.text),
     )
-    discard(c, digest, whole(row[0]), now)
-    return True
-
-
-def discard(c: Connection, digest: Digest, size: int, now: float) -> None:
-    """Leave the bytes of a blob to the collector, unless a repository has it."""
     c.execute(
         "INSERT INTO trash (digest, size, since) SELECT ?, ?, ?"
         " WHERE NOT EXISTS (SELECT 1 FROM links WHERE digest = ?)"
         " ON CONFLICT (digest) DO UPDATE SET since = excluded.since",
-        *(digest.text, size, now, digest.text),
+        *(digest.text, row[0], now, digest.text),
     )
+    return True
 
 
 def record_moves(

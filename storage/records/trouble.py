@@ -39,6 +39,8 @@ def told(error: BaseException, path: Path) -> BaseException:
         return _error(errno.ENOMEM)
     if primary == sqlite3.SQLITE_READONLY:
         return _error(errno.EROFS)
+    if code == sqlite3.SQLITE_IOERR_FSYNC:  # whether it happened is not known, whatever is asked
+        return _error(errno.EIO)
     return _asked(path) if primary in _ASK else error
 
 

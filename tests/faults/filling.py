@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import sqlite3
 import sys
@@ -128,7 +129,11 @@ class Filling:
             ):
                 answer = await self._registry("DELETE", f"/v2/app/{target}")
                 if answer.status != 202:
-                    raise Wrong(f"DELETE {target} on a full disk: {answer.status}")
+                    raise Wrong(
+                        f"DELETE {target} on a full disk: {answer.status}, with the reserve"
+                        f" {'whole' if self._registry.store.reserve.whole else 'given up'},"
+                        f" {os.statvfs(self._disk).f_bfree} blocks free, {dict(self.done)}"
+                    )
             self.done["deleted"] += 1
 
     async def _refused_at_the_door(self) -> None:

@@ -66,7 +66,7 @@ class Disk:
         finally:
             self._fault = None
 
-    def _fails(self, name: str) -> Fault | None:
+    def _fails(self, name: str, *arguments: object) -> Fault | None:
         with self._lock:
             fault = self._fault
             if fault is None:
@@ -94,7 +94,7 @@ class Disk:
 
     def _call(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def called(*arguments: Any, **options: Any) -> Any:
-            fault = self._fails(name)
+            fault = self._fails(name, *arguments)
             if fault is None:
                 if name == "rename":
                     self._named = arguments[1]

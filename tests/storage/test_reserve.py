@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from storage.blobs import PIECE
-from storage.collect import Collector
 from storage.digest import SHA256
 from storage.errors import Full
 from storage.filesystem import calls
@@ -224,23 +223,29 @@ async def test_a_push_never_uses_it(
         await repository.put_manifest(image(), tags("a"))
     with pytest.raises(OSError, match="No space left"):
         await store.repository(RepositoryName.parse("acme/other")).mount(digest, None)
-    assert reserve.whole
     with pytest.raises(OSError, match="No space left"):
         await push(repository, b"another")
     assert await repository.has_blob(SHA256.digest(b"another")) is None
+    assert reserve.whole
 
 
-async def test_bytes_that_had_room_though_their_row_had_none_are_collected(
-    repository: Repository, store: Store, database: Tight, reserve: FilesystemReserve
+async def test_bytes_that_had_room_though_their_row_had_none_are_removed(
+    repository: Repository, database: Tight, layout: Layout
 ) -> None:
     database.full = True
     with pytest.raises(OSError, match="No space left"):
         await push(repository, BLOB)
-    database.full = False
-    later = store.now() + 10
-    late = Store(store.pushed, store.blobs, now=lambda: later, reserve=reserve)
-    done = await Collector(late, quarantine=0.0).cycle()
-    assert done.blobs == [(SHA256.digest(BLOB), len(BLOB))]
+    assert not os.path.exists(layout.blob(SHA256.digest(BLOB)))
+
+
+async def test_bytes_that_another_repository_has_stay_though_this_one_gets_no_row(
+    repository: Repository, store: Store, database: Tight
+) -> None:
+    digest = await push(repository, BLOB)
+    database.full = True
+    with pytest.raises(OSError, match="No space left"):
+        await push(store.repository(RepositoryName.parse("acme/other")), BLOB)
+    assert await pull(await repository.blob(digest)) == BLOB
 
 
 async def test_an_upload_under_way_stops_when_it_is_given_up(
