@@ -172,6 +172,10 @@ async def test_why_a_file_could_not_be_opened_or_grow_is_asked_of_the_disk(
     Failing.words, Failing.error = ("COMMIT",), trouble(sqlite3.SQLITE_IOERR_WRITE)
     with pytest.raises(OSError, match="no more for you"):
         await failing.write(lambda c: add(c, "a"))
+    # But of a sync nobody knows what it did, and a full disk would mean that nothing happened.
+    Failing.error = trouble(sqlite3.SQLITE_IOERR_FSYNC)
+    with pytest.raises(OSError, match="Input/output error"):
+        await failing.write(lambda c: add(c, "a"))
     assert [path.name for path in layout.root.glob("*probe*")] == []
 
 
