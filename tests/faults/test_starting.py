@@ -43,8 +43,8 @@ async def start(data: Path) -> None:
         pytest.param(False, errno.ENOSPC, False, 3, id="again, ENOSPC once"),
         pytest.param(False, errno.ENOSPC, True, 1, id="again, ENOSPC for ever"),
         pytest.param(False, errno.EMFILE, True, 5, id="again, EMFILE for ever"),
-        pytest.param(True, errno.EIO, False, 7, id="first, EIO once"),
-        pytest.param(True, errno.ENOSPC, True, 7, id="first, ENOSPC for ever"),
+        pytest.param(True, errno.EIO, False, 15, id="first, EIO once"),
+        pytest.param(True, errno.ENOSPC, True, 16, id="first, ENOSPC for ever"),
     ],
 )
 async def test_whichever_call_of_a_start_fails_the_next_start_succeeds(
