@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +24,9 @@ from registry.settings import Config
 from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
+from storage.filesystem.reserve import FilesystemReserve
 from storage.records.sqlite import SQLite
+from storage.reserve import afford
 from storage.retention import immutable
 from storage.store import Store
 
@@ -42,18 +44,22 @@ class Records:
 async def open_records(config: Config) -> AsyncIterator[Records]:
     """Open the data directory, making what is missing. Raises StorageError or OSError."""
     layout = Layout.open(config.data)
-    database = await SQLite.open(layout)
+    reserve = FilesystemReserve(layout, config.limits.reserve)
+    database = await afford(reserve, lambda: SQLite.open(layout))
     store = await Store.open(
         database,
-        FilesystemBlobs(layout),
+        FilesystemBlobs(layout, reserve),
         grace=config.collect.grace,
         uploads=config.limits.uploads,
         upload_bytes=config.limits.upload_bytes,
         immutable=partial(immutable, config.immutable),
+        reserve=reserve,
     )
     try:
-        journal = Journal(database)
+        journal = Journal(store.database)
         await journal.open()
+        with suppress(OSError):  # without it pushes are refused, and all else works
+            await reserve.fill()
         yield Records(layout, store, journal)
     finally:
         await store.close()

@@ -93,6 +93,7 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     storage.UploadsTooMany: (429, "TOOMANYREQUESTS"),
     storage.Held: (409, "DENIED"),
     storage.Immutable: (409, "DENIED"),
+    storage.Full: (507, UNKNOWN),
     storage.Damaged: (500, UNKNOWN),
     storage.LayoutUnknown: (500, UNKNOWN),
     storage.LayoutRefused: (500, UNKNOWN),
@@ -109,7 +110,8 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     EncodingRefused: (415, "UNSUPPORTED"),
 }
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# The disk, a quota, the limit of how large a file may be: for a client they are the same.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def render(error: Exception, path: str) -> tuple[int, list[Header], bytes]:
@@ -119,7 +121,10 @@ def render(error: Exception, path: str) -> tuple[int, list[Header], bytes]:
     """
     status, code = _row(error)
     if status == 507:
-        message = "the registry's disk is full: nothing was kept; try again when there is space"
+        message = (
+            "the registry's disk is full and nothing was kept: delete what is not needed, or give"
+            " the registry more room, and try again; pulls and deletes go on"
+        )
     elif status >= 500:
         message = "the registry failed to answer; its log tells why"
     else:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 
 from registry import app
 from registry.collecting import keep_collecting
+from registry.reserve import NO_ROOM, keep_reserve
 from registry.settings import Config, Listen
 from registry.verifying import keep_verifying
 
@@ -104,8 +105,9 @@ def run(config: Config, sockets: Sockets, roles: Role) -> None:
 
 async def prepare(config: Config) -> None:
     """Check the data directory and bring its records up to date; raises StorageError or OSError."""
-    async with app.open_records(config):
-        pass
+    async with app.open_records(config) as records:
+        if not records.store.reserve.whole:
+            structlog.get_logger().warning(NO_ROOM, reserve=str(config.limits.reserve))
 
 
 async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
@@ -129,6 +131,8 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
             behind: list[asyncio.Task[None]] = []
+            if applications:
+                behind.append(tasks.create_task(keep_reserve(records.store)))
             if applications and config.deploy.enabled:
                 behind.append(tasks.create_task(applications.deployer.run()))
             if applications and config.collect.enabled:

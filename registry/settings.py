@@ -172,6 +172,9 @@ class LimitSettings:
     page: Count = _setting(Count(10_000), "most entries of one page of a listing")
     uploads: Count = _setting(Count(10_000), "uploads that may be open at a time")
     upload_bytes: Bytes = _setting(Bytes(1 << 40), "bytes that may lie in open uploads")
+    reserve: Bytes = _setting(
+        Bytes(64 << 20), "kept of the disk so that deletes go on when it is full; 0 keeps nothing"
+    )
 
 
 @dataclass(frozen=True, slots=True)

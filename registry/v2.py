@@ -15,6 +15,7 @@ from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
 from registry.exchange import JSON, Exchange, Registry
 from registry.permissions import Need
 from storage.freed import Forecast
+from storage.reserve import demand
 from storage.store import Store
 
 log = structlog.get_logger(__name__)
@@ -22,6 +23,9 @@ log = structlog.get_logger(__name__)
 MANIFEST_LIMIT: Final = 4 << 20  # "pushes of at least 4 megabytes" must be expected
 PAGE_LIMIT: Final = 10_000  # few clients follow a Link that they did not ask for with n
 
+
+# What may make the store larger. Refused before its body is read where there is no room for it.
+GROWING: Final = frozenset({"POST", "PUT", "PATCH"})
 
 Handler: TypeAlias = Callable[[Exchange], Awaitable[None]]
 
@@ -155,6 +159,8 @@ class V2:
                 allow = ", ".join(methods)
                 # The method is not told: the answer to HEAD has the length of the one to GET.
                 raise MethodRefused(f"this path takes {allow} and nothing else", allow=allow)
+            if exchange.method in GROWING:
+                demand(self._registry.store.reserve)
             await route.handler(exchange)
         except ClientDisconnect:
             pass  # what it sent is kept where that has a meaning, and nobody waits for an answer
@@ -165,13 +171,14 @@ class V2:
 async def _refuse(exchange: Exchange, error: Exception) -> None:
     status, headers, body = render(error, exchange.path)
     if status >= 500:
-        log.error(
+        (log.warning if status == 507 else log.error)(
             "request.failed",
             id=exchange.request_id,
             method=exchange.method,
             path=exchange.path,
             status=status,
-            exc_info=error,
+            # Where a full disk was noticed helps nobody, and each push would tell it again.
+            exc_info=None if status == 507 else error,
         )
     # Once an answer was begun, to break it off is all that says it is not whole: the server does
     # that when we return.

@@ -77,7 +77,7 @@ class Upload(Protocol):
         ...
 
     async def write(self, data: bytes) -> None:
-        """Append. After an error `size` tells what was kept."""
+        """Append. After an error `size` tells what was kept. Raises Full before anything is."""
         ...
 
     async def truncate(self, size: int) -> None:

@@ -15,6 +15,7 @@
      |- UploadsTooMany          more uploads are open, or more bytes lie in them, than may be
      |- Held                    something that runs still needs it
      |- Immutable               a tag that may not move, nor go
+     |- Full                    there is no room for anything new
      |- Damaged                 what is on the disk is not what was put there
      |- LayoutUnknown           the data belongs to a newer release
      |- LayoutRefused           the data directory cannot be trusted
@@ -100,6 +101,10 @@ class Held(StorageError):
 
 class Immutable(StorageError):
     """A tag is there, and may not move nor go; the message names it and what it is."""
+
+
+class Full(StorageError):
+    """There is no room for anything new: what is left of the disk is kept for deletes."""
 
 
 class Damaged(StorageError):

@@ -71,6 +71,7 @@ class Repository:
         "_immutable",
         "_now",
         "_open_uploads",
+        "_pushed",
         "_token",
         "name",
     )
@@ -78,6 +79,7 @@ class Repository:
     def __init__(self, name: RepositoryName, store: Store) -> None:
         self.name = name
         self._database = store.database
+        self._pushed = store.pushed
         self._blobs = store.blobs
         self._now = store.now
         self._grace = store.grace
@@ -109,7 +111,7 @@ class Repository:
             references.renew(c, repository, digest, kind, now)
             return c.one(_HERE[kind], repository, digest.text) is None
 
-        # A disk that is full keeps nobody from reading.
+        # A disk that cannot be written keeps nobody from reading.
         with suppress(OSError):
             return await self._database.write(change)
         return False
@@ -196,7 +198,7 @@ class Repository:
         # Asked first, so that a miss, the usual case, waits for no writer.
         if await self._database.read(find) is None:
             return False
-        return await self._database.write(change)
+        return await self._pushed.write(change)
 
     # Uploads
 
@@ -228,10 +230,21 @@ class Repository:
                 statements.link(c, statements.ensure(c, self.name), digest, size, self._now())
                 damage.heal(c, damage.BLOB, damage.NOWHERE, digest.text)
 
-            await self._database.write(change)
+            await self._pushed.write(change)
+
+        async def linked(digest: Digest) -> bool:
+            find = "SELECT 1 FROM links WHERE digest = ? LIMIT 1"
+            row = await self._database.read(lambda c: c.one(find, digest.text))
+            return row is not None
 
         return UploadSession(
-            id, size, key=key, blobs=self._blobs, link=link, open_uploads=self._open_uploads
+            id,
+            size,
+            key=key,
+            blobs=self._blobs,
+            link=link,
+            linked=linked,
+            open_uploads=self._open_uploads,
         )
 
     # Manifests
@@ -287,7 +300,7 @@ class Repository:
             else:
                 references.lease_manifest(c, repository, manifest.digest.text, now)
 
-        await self._database.write(change)
+        await self._pushed.write(change)
 
     async def refuse_moves(self, tags: Sequence[Tag], digest: Digest) -> None:
         """Raises Immutable if `put_manifest` of that digest with these tags would, as of now."""

@@ -21,6 +21,7 @@ from storage.errors import Damaged, LayoutRefused
 from storage.filesystem import durable
 from storage.filesystem.backups import Backups
 from storage.filesystem.layout import Layout
+from storage.records import damage
 from storage.records.database import Connection, Database
 from storage.records.schema import STEPS
 from storage.records.statements import text
@@ -73,6 +74,7 @@ async def restore(
                     await database.write(lambda c: _begin_anew(c, now()))
                     work = _Copying(backups, layout, threads)
                     await threads.each(await database.scan(_linked), work.one)
+                    await database.write(lambda c: _mark(c, work.lost, now()))
                 finally:
                     await database.close()
                 await threads.run(lambda: _sync(layout, work.places))
@@ -122,6 +124,14 @@ def _begin_anew(c: Connection, now: float) -> None:
     c.execute("UPDATE leases SET since = ?", now)
     c.execute("DELETE FROM trash")  # its bytes were not in the backup
     c.execute("DELETE FROM pauses")
+    c.execute("DELETE FROM verifications")
+
+
+def _mark(c: Connection, lost: list[Loss], now: float) -> None:
+    """What was damaged may be whole in the backup, and what is lost must not be said to be here."""
+    c.execute("DELETE FROM damaged WHERE kind = 'blob'")
+    for loss in lost:
+        damage.mark_blob(c, loss.digest, loss.why, now)
 
 
 def _sync(layout: Layout, places: set[str]) -> None:

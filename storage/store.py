@@ -17,6 +17,7 @@ from storage.records.database import Database
 from storage.records.schema import STEPS
 from storage.records.statements import text, whole
 from storage.repository import Repository
+from storage.reserve import Boundless, Reserve, Reserved
 
 GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
 
@@ -50,6 +51,7 @@ class Terms(TypedDict, total=False):
     uploads: int | None
     upload_bytes: int | None
     immutable: Callable[[RepositoryName, Tag], bool]
+    reserve: Reserve | None
 
 
 class Store:
@@ -59,7 +61,8 @@ class Store:
     three quarters of `grace` seconds, even if nothing refers to it. `token` makes what nobody can
     guess: 128 random bits as text. `uploads` and `upload_bytes` limit what may be open at a time.
     `immutable` tells which tags may neither move nor go once they are there; it is asked within
-    transactions, so it must be quick and know no other thing.
+    transactions, so it must be quick and know no other thing. What `pushed` writes may not use the
+    `reserve`; all else may.
     """
 
     def __init__(
@@ -73,8 +76,11 @@ class Store:
         uploads: int | None = None,
         upload_bytes: int | None = None,
         immutable: Callable[[RepositoryName, Tag], bool] = _movable,
+        reserve: Reserve | None = None,
     ) -> None:
-        self.database = database
+        self.reserve = reserve or Boundless()
+        self.pushed = database
+        self.database = Reserved(database, self.reserve)
         self.blobs = blobs
         self.now = now
         self.grace = grace
@@ -85,8 +91,9 @@ class Store:
     @staticmethod
     async def open(database: Database, blobs: BlobStore, **terms: Unpack[Terms]) -> Store:
         """A store whose tables are up to date. Raises LayoutUnknown."""
-        await database.migrate("storage", STEPS)
-        return Store(database, blobs, **terms)
+        store = Store(database, blobs, **terms)
+        await store.database.migrate("storage", STEPS)
+        return store
 
     def repository(self, name: RepositoryName) -> Repository:
         return Repository(name, self)

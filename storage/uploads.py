@@ -6,12 +6,14 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from storage.blobs import PIECE, BlobStore, Upload
 from storage.digest import Digest
 from storage.errors import DigestMismatch, SizeInvalid, UploadOffset, UploadUnknown
 from storage.names import RepositoryName
 from storage.open_uploads import OpenUploads
+from storage.reserve import FULL
 
 
 def upload_key(repository: RepositoryName, principal: str, id: str) -> str:
@@ -29,7 +31,7 @@ class UploadSession:
     its id, in any process.
     """
 
-    __slots__ = ("_blobs", "_key", "_link", "_open_uploads", "id", "size")
+    __slots__ = ("_blobs", "_key", "_link", "_linked", "_open_uploads", "id", "size")
 
     def __init__(
         self,
@@ -40,13 +42,16 @@ class UploadSession:
         blobs: BlobStore,
         link: Callable[[Digest, int], Awaitable[None]],
         open_uploads: OpenUploads,
+        linked: Callable[[Digest], Awaitable[bool]],
     ) -> None:
+        """`link` gives the blob to the repository; `linked` tells whether any has it."""
         self.id = id
         self.size = size
         """Bytes kept, as of the last call."""
         self._key = key
         self._blobs = blobs
         self._link = link
+        self._linked = linked
         self._open_uploads = open_uploads
 
     async def check(self, announced: int) -> None:
@@ -89,7 +94,7 @@ class UploadSession:
         UploadUnknown. Distribution spec, "Pushing a blob in chunks", end-6.
         """
         upload = await self._hold()
-        start, arrived = upload.size, False
+        start, arrived, homeless = upload.size, False, False
         try:
             if chunks is not None:
                 await self._add(upload, chunks, at, length)
@@ -97,7 +102,11 @@ class UploadSession:
             size = await upload.commit(digest)
             # Only now: a link is a promise that the bytes are there. But before `close`: until then
             # the collector leaves alone what has no link yet.
-            await self._link(digest, size)
+            try:
+                await self._link(digest, size)
+            except OSError as error:
+                homeless = error.errno in FULL
+                raise
         except BaseException as error:
             # Of other errors nobody knows whether the file is a blob already, which nobody may cut.
             forget = not arrived or isinstance(error, DigestMismatch)
@@ -108,6 +117,11 @@ class UploadSession:
         finally:
             self.size = upload.size
             await upload.close()
+            # The bytes had room and the row had none, for certain: of other errors that is not
+            # known. Only a look at all the names in the store would find what fills the disk now.
+            if homeless:
+                with suppress(OSError):
+                    await self._blobs.discard(digest, partial(self._linked, digest))
         return size
 
     async def cancel(self) -> None:

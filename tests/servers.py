@@ -33,6 +33,7 @@ class Spindle:
     def start(self) -> None:
         """The first start takes free ports, a later one the same again."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SPINDLE_")}
+        environment["SPINDLE_LIMITS_RESERVE"] = "64KiB"  # one for each of hundreds of tests
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [

@@ -29,7 +29,9 @@ async def _collect(config: Config, dry_run: bool) -> Collected:
         if dry_run:
             return await collecting.preview()
         await collecting.strays()
-        return await collecting.cycle()
+        done = await collecting.cycle()
+        await records.store.reserve.fill()
+        return done
 
 
 def _print(done: Collected, verb: str) -> None:

@@ -29,6 +29,7 @@ from storage.filesystem import calls, durable, scrubbing
 from storage.filesystem.layout import Layout
 from storage.filesystem.uploads import FilesystemUpload, Uploads, move_aside
 from storage.filesystem.verified import Verified
+from storage.reserve import Boundless, Reserve
 from storage.threads import Threads
 
 THREADS: Final = 4  # more would only queue at the disk
@@ -42,11 +43,11 @@ _ASK_THE_DISK: Final = frozenset({errno.EAGAIN, errno.EOPNOTSUPP})
 class FilesystemBlobs:
     """BlobStore in a data directory. Several processes may have one on the same directory."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, reserve: Reserve | None = None) -> None:
         self._layout = layout
         self._threads = Threads("blobs", THREADS)
         self._verified = Verified()
-        self._uploads = Uploads(layout, self._threads, self._verified)
+        self._uploads = Uploads(layout, self._threads, self._verified, reserve or Boundless())
 
     async def open(self, digest: Digest) -> FilesystemBlob:
         try:
@@ -57,10 +58,13 @@ class FilesystemBlobs:
             if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
                 raise Damaged(f"the file of blob {digest} is not a regular file") from None
             raise
-        found = calls.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
+        try:
+            found = calls.fstat(file)
+            if not stat.S_ISREG(found.st_mode):
+                raise Damaged(f"the file of blob {digest} is not a regular file")
+        except BaseException:
             calls.close(file)
-            raise Damaged(f"the file of blob {digest} is not a regular file")
+            raise
         return FilesystemBlob(digest, file, found, self._verified, self._threads)
 
     async def remove(self, digest: Digest) -> None:

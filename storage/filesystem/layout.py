@@ -7,6 +7,7 @@
         blobs/<algorithm>/<aa>/<hex>    aa = first two digits; all 256 are made in advance
         uploads/<key>               bytes on their way
         quarantine/                 what was found wrong in the place of a blob, for the operator
+        reserve/<n>                 room for when the disk is full; need not be copied
         apps/<app>/                 what the deployer unpacked and what applications logged
         compiled/                   machine code; may be removed when nothing runs
 
@@ -34,19 +35,29 @@ VERSION: Final = 1
 _MARKER: Final = "layout.json"
 _RESTORING: Final = "restore.json"
 _ROOMS: Final = ("blobs", "uploads", "quarantine", "apps", "compiled")
+RESERVE_PARTS: Final = 4
 _FAN_OUT: Final = tuple(f"{number:02x}" for number in range(256))
 _APP: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
 # What a fresh directory may hold: a creation that a crash cut short, and a file system's own.
 _EXPECTED: Final = frozenset(
-    {*_ROOMS, _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new", "lost+found"}
+    {*_ROOMS, "reserve", _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new", "lost+found"}
 )
 
 
 class Layout:
     """Only made by `open` or `restoring`; the directories it names are there and durable."""
 
-    __slots__ = ("_blobs", "apps", "compiled", "quarantine", "records", "root", "uploads")
+    __slots__ = (
+        "_blobs",
+        "apps",
+        "compiled",
+        "quarantine",
+        "records",
+        "reserve",
+        "root",
+        "uploads",
+    )
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -57,6 +68,7 @@ class Layout:
         self._blobs = str(root / "blobs")
         self.uploads = str(root / "uploads")
         self.quarantine = str(root / "quarantine")
+        self.reserve = str(root / "reserve")
 
     @staticmethod
     def open(root: Path) -> Layout:
@@ -149,6 +161,10 @@ class Layout:
             for algorithm in ALGORITHMS
             for part in _FAN_OUT
         ]
+
+    @property
+    def reserve_parts(self) -> list[str]:
+        return [f"{self.reserve}/{number}" for number in range(RESERVE_PARTS)]
 
     def upload(self, key: str) -> str:
         """`key` is 64 hexadecimal digits."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,9 +22,12 @@ from storage.errors import Damaged, DigestMismatch, UploadOffset, UploadUnknown
 from storage.filesystem import calls, durable
 from storage.filesystem.layout import Layout
 from storage.filesystem.verified import Verified
+from storage.reserve import Reserve, demand
 from storage.threads import Threads
 
 RUNNING_HASHES: Final = 4096  # each some 500 bytes
+
+_LOST: Final = "the bytes of this upload may be lost; start a new one"
 
 
 @dataclass(slots=True)
@@ -38,8 +42,11 @@ class Running:
 class Uploads:
     """What the uploads of one process share."""
 
-    def __init__(self, layout: Layout, threads: Threads, verified: Verified) -> None:
+    def __init__(
+        self, layout: Layout, threads: Threads, verified: Verified, reserve: Reserve
+    ) -> None:
         self.layout = layout
+        self.reserve = reserve
         self.threads = threads
         self.verified = verified
         self.running: OrderedDict[str, Running] = OrderedDict()
@@ -104,6 +111,8 @@ class FilesystemUpload:
             file = calls.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             raise UploadUnknown("no such upload; start a new one") from None
+        except PermissionError:  # sealed, as below
+            raise UploadUnknown(_LOST) from None
         try:
             self.size = calls.fstat(file).st_size
             # flock belongs to the open file, so it also keeps two tasks of one process apart.
@@ -113,6 +122,8 @@ class FilesystemUpload:
             # Between our open and our lock another process may have made a blob of this very file.
             if not _is_at(self._path, found):
                 raise UploadUnknown("this upload has just ended")
+            if not found.st_mode & stat.S_IWUSR:
+                raise UploadUnknown(_LOST)
         except BlockingIOError:
             calls.close(file)
             raise UploadOffset(
@@ -132,6 +143,7 @@ class FilesystemUpload:
 
     async def write(self, data: bytes) -> None:
         file, running = self._held()
+        demand(self._uploads.reserve)
 
         def append() -> None:
             before = self.size
@@ -157,40 +169,51 @@ class FilesystemUpload:
 
     async def commit(self, digest: Digest) -> int:
         file, running = self._held()
-        layout = self._uploads.layout
         size = self.size
 
         def keep() -> os.stat_result:
             actual = self._hash(file, running, digest.algorithm)
             if actual != digest:
                 raise DigestMismatch(f"the digest of the {size} bytes is {actual}, not {digest}")
+            # Sealed before it is synced: if that fails and not even the name can be taken away,
+            # nobody, in any process, takes these bytes for good because a second sync succeeds.
+            calls.fchmod(file, 0o400)
             try:
                 durable.sync_file(file)
             except OSError:
-                durable.unlink(
-                    self._path
-                )  # what was lost is not known, so nothing of it can be used
+                with contextlib.suppress(OSError):  # what was lost is not known, so all of it is
+                    durable.unlink(self._path)
                 raise
-            calls.fchmod(file, 0o400)  # never written again
-            # Shared among those who commit; the collector must have it alone to remove a blob.
-            self._directory = durable.open_directory(layout.blob_directory(digest))
-            self._uploads.committing.add(self._directory)
-            calls.flock(self._directory, fcntl.LOCK_SH)
             try:
-                try:
-                    durable.publish(self._path, layout.blob(digest), self._directory)
-                except IsADirectoryError:  # nothing of ours; all else a rename replaces
-                    move_aside(layout, digest)
-                    durable.publish(self._path, layout.blob(digest), self._directory)
-            except FileNotFoundError:
-                if os.path.lexists(self._path):
-                    raise
-                raise UploadUnknown("this upload was cancelled") from None
+                self._publish(digest)
+            except OSError:
+                with contextlib.suppress(OSError):
+                    if _is_at(self._path, calls.fstat(file)):  # not a blob yet: may be tried again
+                        calls.fchmod(file, 0o600)
+                raise
             return calls.fstat(file)
 
         self._uploads.verified.add(digest, await self._uploads.threads.run(keep))
         self._running = None
         return size
+
+    def _publish(self, digest: Digest) -> None:
+        layout = self._uploads.layout
+        target = layout.blob(digest)
+        # Shared among those who commit; the collector must have it alone to remove a blob.
+        self._directory = durable.open_directory(layout.blob_directory(digest))
+        self._uploads.committing.add(self._directory)
+        calls.flock(self._directory, fcntl.LOCK_SH)
+        try:
+            try:
+                durable.publish(self._path, target, self._directory)
+            except IsADirectoryError:  # nothing of ours; all else a rename replaces
+                move_aside(layout, digest)
+                durable.publish(self._path, target, self._directory)
+        except FileNotFoundError:
+            if os.path.lexists(self._path):
+                raise
+            raise UploadUnknown("this upload was cancelled") from None
 
     async def cancel(self) -> None:
         # Needs no hold: whoever writes finds out at the end, and gives up its file.
@@ -199,17 +222,17 @@ class FilesystemUpload:
         await self._uploads.threads.run(lambda: durable.unlink(self._path))
 
     async def close(self) -> None:
-        directory, self._directory = self._directory, -1
-        if directory in self._uploads.committing:
-            self._uploads.committing.remove(directory)
-            calls.close(directory)
-        if self._file < 0:
-            return
-        if self._running is not None:
+        if self._running is not None and self._file >= 0:
             self._uploads.keep(self._key, self._running)
         self._running = None
         file, self._file = self._file, -1
-        calls.close(file)
+        directory, self._directory = self._directory, -1
+        with contextlib.ExitStack() as closing:  # an error at one keeps not the other open
+            if file >= 0:
+                closing.callback(calls.close, file)
+            if directory in self._uploads.committing:
+                self._uploads.committing.remove(directory)
+                closing.callback(calls.close, directory)
 
     def _held(self) -> tuple[int, Running]:
         if self._file < 0 or self._running is None:
@@ -256,7 +279,8 @@ def _expire(directory: str, before: float) -> Iterator[int]:
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
                 if entry.stat(follow_symlinks=False).st_mtime >= before:
                     continue
-                file = calls.open(entry.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+                # Only to lock it: a sealed one cannot be opened for more.
+                file = calls.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     calls.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     found = calls.fstat(file)

@@ -37,6 +37,11 @@ KILLED: Final = (
 _NEXT: Final = 'c.execute("COMMIT")\n{0}c.execute("BEGIN IMMEDIATE")\n{0}'
 """Ends a transaction and begins another one; the indentation is to be filled in."""
 
+_SWEEP: Final = (
+    "tests/faults/test_sweep.py"
+    "::test_whichever_call_fails_nothing_told_is_untrue_and_nothing_is_half_done"
+)
+
 BREAKS: Final = (
     # Grammars
     Break(
@@ -284,8 +289,8 @@ BREAKS: Final = (
     Break(
         "a delete is answered before it is done",
         "registry/blobs.py",
-        "    await repository.delete_blob(_sought(exchange.last))\n    await exchange.reply(202)\n",
-        "    await exchange.reply(202)\n    await repository.delete_blob(_sought(exchange.last))\n",
+        "    await repository.delete_blob(digest)\n    await exchange.reply(202)\n",
+        "    await exchange.reply(202)\n    await repository.delete_blob(digest)\n",
         f"{KILLED}[blob delete]",
     ),
     Break(
@@ -321,10 +326,11 @@ BREAKS: Final = (
     Break(
         "a blob that is there already is written over in place",
         "storage/filesystem/uploads.py",
-        "                durable.publish(self._path, layout.blob(digest), self._directory)\n",
+        "            try:\n                durable.publish(self._path, target, self._directory)\n",
+        "            try:\n"
         "                flags = os.O_CREAT | os.O_TRUNC | os.O_RDWR\n"
-        "                into = calls.open(layout.blob(digest), flags, 0o600)\n"
-        "                calls.pwrite(into, calls.pread(file, size, 0), 0)\n"
+        "                into = calls.open(target, flags, 0o600)\n"
+        "                calls.pwrite(into, calls.pread(self._file, self.size, 0), 0)\n"
         "                calls.unlink(self._path)\n",
         f"{KILLED}[push again]",
     ),
@@ -355,12 +361,11 @@ BREAKS: Final = (
     Break(
         "a blob that is there already is not written again",
         "storage/filesystem/uploads.py",
-        "                try:\n                    durable.publish(",
-        "                try:\n"
-        "                    if os.path.exists(layout.blob(digest)):\n"
-        "                        calls.unlink(self._path)\n"
-        "                        return calls.fstat(file)\n"
-        "                    durable.publish(",
+        "            try:\n                durable.publish(",
+        "            try:\n"
+        "                if os.path.exists(target):\n"
+        "                    return calls.unlink(self._path)\n"
+        "                durable.publish(",
         "tests/storage/test_filesystem.py",
     ),
     Break(
@@ -418,14 +423,14 @@ BREAKS: Final = (
     Break(
         "bytes go though a repository has them again",
         "storage/collect.py",
-        "            return found is not None, paused(",
-        "            return False, paused(",
+        "            needed = found is not None or any(",
+        "            needed = any(",
         "tests/storage/test_collect.py",
     ),
     Break(
         "bytes go while they are committed",
         "storage/filesystem/uploads.py",
-        "            calls.flock(self._directory, fcntl.LOCK_SH)\n",
+        "        calls.flock(self._directory, fcntl.LOCK_SH)\n",
         "",
         "tests/storage/test_collect.py",
     ),
@@ -469,7 +474,8 @@ BREAKS: Final = (
             if guard is not None:
                 statement = _MANIFEST_WITHOUT_BODY[type(reference)]
                 row = c.one(statement, self.name.text, reference.text)
-                guard(None if row is None else Digest.parse(text(row[0])))
+                here = row is not None and row[4] is None
+                guard(Digest.parse(text(row[0])) if row and here else None)
             statements.refuse_moves(c, self.name, tags, manifest.digest, self._immutable)
 """,
         """        await self.refuse_moves(tags, manifest.digest)
@@ -478,7 +484,8 @@ BREAKS: Final = (
             if guard is not None:
                 statement = _MANIFEST_WITHOUT_BODY[type(reference)]
                 row = c.one(statement, self.name.text, reference.text)
-                guard(None if row is None else Digest.parse(text(row[0])))
+                here = row is not None and row[4] is None
+                guard(Digest.parse(text(row[0])) if row and here else None)
 """,
         "tests/conformance/test_immutable_tags.py::test_of_two_that_push_it_at_once_one_wins",
     ),
@@ -604,9 +611,9 @@ BREAKS: Final = (
     # Several workers, clients that vanish, kills
     Break(
         "how far an upload is comes from the memory of one worker",
-        "storage/filesystem/blobs.py",
+        "storage/filesystem/uploads.py",
         "        return FilesystemUpload(self, key, path, found.st_size)\n",
-        "        running = self._running.get(key)\n"
+        "        running = self.running.get(key)\n"
         "        size = running.size if running else found.st_size\n"
         "        return FilesystemUpload(self, key, path, size)\n",
         "tests/durability/test_cuts.py"
@@ -616,37 +623,37 @@ BREAKS: Final = (
     Break(
         "what came last from a client that vanished is thrown away",
         "storage/uploads.py",
-        '        if pieces:\n            await upload.write(b"".join(pieces))\n',
+        "        if pieces:\n            open_uploads.add(size=waiting)\n",
         "        import sys\n\n"
         "        if pieces and not sys.exc_info()[0]:\n"
-        '            await upload.write(b"".join(pieces))\n',
+        "            open_uploads.add(size=waiting)\n",
         "tests/durability/test_cuts.py"
         "::test_what_is_kept_of_a_vanished_client_is_told_and_can_be_gone_on_from[stall-chunked]",
     ),
     Break(
         "two write one upload at a time",
-        "storage/filesystem/blobs.py",
-        "            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "            found = os.fstat(file)\n"
+        "storage/filesystem/uploads.py",
+        "            calls.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "            found = calls.fstat(file)\n"
         "            self.size",
-        "            found = os.fstat(file)\n            self.size",
+        "            found = calls.fstat(file)\n            self.size",
         "tests/durability/test_cuts.py"
         "::test_what_is_kept_of_a_vanished_client_is_told_and_can_be_gone_on_from"
         "[stall-Content-Length]",
     ),
     Break(
         "the lock of an upload outlives the worker that was killed with it",
-        "storage/filesystem/blobs.py",
-        "            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
-        "            found = os.fstat(file)\n"
+        "storage/filesystem/uploads.py",
+        "            calls.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n"
+        "            found = calls.fstat(file)\n"
         "            self.size",
         "            import weakref\n\n"
         "            try:\n"
         '                os.close(os.open(f"{self._path}.lock", os.O_CREAT | os.O_EXCL))\n'
         "            except FileExistsError:\n"
         "                raise BlockingIOError from None\n"
-        '            weakref.finalize(self, _unlink, f"{self._path}.lock")\n'
-        "            found = os.fstat(file)\n"
+        '            weakref.finalize(self, durable.unlink, f"{self._path}.lock")\n'
+        "            found = calls.fstat(file)\n"
         "            self.size",
         "tests/durability/test_storm.py::test_a_worker_that_is_killed_lets_go_of_its_upload",
     ),
@@ -656,8 +663,10 @@ BREAKS: Final = (
         "        row = await self._database.read("
         "lambda c: c.one(statement, self.name.text, reference.text))\n"
         "        if row is None:\n            raise await self._unknown(ManifestUnknown",
-        '        cache = self._database.__dict__.setdefault("cache", {})\n'
-        "        key = (statement, reference.text, self._database._writer.total_changes)\n"
+        "        inner = self._database._database\n"
+        '        cache = inner.__dict__.setdefault("cache", {})\n'
+        "        changes = inner._writer._connection.total_changes\n"
+        "        key = (statement, reference.text, changes)\n"
         "        if key not in cache:\n"
         "            cache[key] = await self._database.read(\n"
         "                lambda c: c.one(statement, self.name.text, reference.text)\n"
@@ -758,9 +767,9 @@ BREAKS: Final = (
     ),
     Break(
         "a snapshot of the records is of several moments",
-        "storage/records/sqlite.py",
-        "                return _read(source, _Statements(source), find_and_copy)",
-        "                return find_and_copy(_Statements(source))",
+        "storage/records/sessions.py",
+        "        return self.transaction(find_and_copy)",
+        "        return find_and_copy(self._statements)",
         "tests/storage/test_sqlite.py::test_a_snapshot_is_of_one_moment_while_others_write",
     ),
     # Image layouts
@@ -848,8 +857,8 @@ BREAKS: Final = (
     Break(
         "opening takes changed tables for right",
         "storage/records/sqlite.py",
-        "    intact = seals.intact(connection)\n",
-        "    intact = True\n",
+        "        intact = await self.read(seals.intact)\n",
+        "        intact = True\n",
         "tests/storage/test_verify.py"
         "::test_tables_that_changed_are_found_though_the_store_is_opened_anew",
     ),
@@ -915,5 +924,71 @@ BREAKS: Final = (
         "    if found.st_mode & (stat.S_IWOTH | stat.S_IWGRP):\n        raise",
         "    if False:\n        raise",
         "tests/storage/test_layout.py",
+    ),
+    # When the disk says no
+    Break(
+        "a second sync that succeeds is believed after a first that failed",
+        "storage/filesystem/uploads.py",
+        "            calls.fchmod(file, 0o400)\n            try:\n",
+        "            try:\n",
+        "tests/storage/test_filesystem.py"
+        "::test_an_upload_that_could_not_be_synced_is_lost_for_every_process",
+    ),
+    Break(
+        "a blob is acknowledged though its directory could not be synced",
+        "storage/filesystem/durable.py",
+        "    calls.fsync(directory)  # rename alone",
+        "    with suppress(OSError):\n        calls.fsync(directory)  # rename alone",
+        f"{_SWEEP}[blob at once]",
+    ),
+    Break(
+        "a blob that could not be opened leaves its file open",
+        "storage/filesystem/blobs.py",
+        "        except BaseException:\n            calls.close(file)\n            raise\n",
+        "        except BaseException:\n            raise\n",
+        f"{_SWEEP}[blob pulled]",
+    ),
+    Break(
+        "a connection that could not be rolled back is used again",
+        "storage/records/sessions.py",
+        "                self._drop()\n\n\nclass",
+        "                pass\n\n\nclass",
+        "tests/storage/test_sqlite.py"
+        "::test_what_the_disk_says_is_told_in_its_words_and_once_it_is_well_all_works",
+    ),
+    Break(
+        "nothing can be deleted on a full disk",
+        "storage/reserve.py",
+        "    await reserve.give_up()\n    return await work()\n",
+        "    return await work()\n",
+        "tests/storage/test_reserve.py::test_a_delete_is_done_on_a_full_disk",
+    ),
+    Break(
+        "a push takes the room that is kept for deletes",
+        "storage/store.py",
+        "        self.pushed = database\n",
+        "        self.pushed = Reserved(database, self.reserve)\n",
+        "tests/storage/test_reserve.py::test_a_push_never_uses_it",
+    ),
+    Break(
+        "an upload under way goes on on a full disk",
+        "storage/filesystem/uploads.py",
+        "        demand(self._uploads.reserve)\n",
+        "",
+        "tests/storage/test_reserve.py::test_an_upload_under_way_stops_when_it_is_given_up",
+    ),
+    Break(
+        "a push is begun on a full disk",
+        "registry/v2.py",
+        "                demand(self._registry.store.reserve)\n",
+        "                pass\n",
+        "tests/registry/test_full_disk.py",
+    ),
+    Break(
+        "the room that is kept is only a promise",
+        "storage/filesystem/reserve.py",
+        "            calls.posix_fallocate(file, 0, self._part)\n",
+        "            calls.ftruncate(file, self._part)\n",
+        "tests/storage/test_reserve.py::test_it_takes_real_room",
     ),
 )

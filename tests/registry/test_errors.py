@@ -10,7 +10,7 @@ import pytest
 
 from registry import errors
 from registry.errors import TABLE, UNKNOWN, RequestError, render
-from storage.errors import Damaged, DigestUnsupported, StorageError, UploadOffset
+from storage.errors import Damaged, DigestUnsupported, Full, StorageError, UploadOffset
 
 # Distribution spec, "Error Codes": code-1 to code-14.
 CODES = {
@@ -99,12 +99,16 @@ def test_what_went_wrong_inside_is_not_told(error: Exception) -> None:
     assert json.loads(body)["errors"][0]["code"] == UNKNOWN
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
 def test_a_full_disk_is_told_as_such(number: int) -> None:
     status, _, body = render(OSError(number, "/secret/path"), "/v2/a")
     assert status == 507
     assert b"disk is full" in body
     assert b"secret" not in body
+
+
+def test_that_there_is_no_room_is_told_like_a_full_disk() -> None:
+    assert render(Full("/secret"), "/v2/a") == render(OSError(errno.ENOSPC, "x"), "/v2/a")
 
 
 def test_any_other_trouble_with_the_disk_is_a_failure() -> None:

@@ -250,8 +250,11 @@ async def test_a_blob_is_left_alone_until_it_has_its_link(blobs: BlobStore) -> N
     async def link(digest: Digest, size: int) -> None:
         discarded.append(await blobs.discard(digest, nobody_has_it))
 
+    async def linked(digest: Digest) -> bool:
+        return await nobody_has_it()
+
     await blobs.start_upload("0" * 64, SHA256)
-    session = UploadSession("id", 0, key="0" * 64, blobs=blobs, link=link)
+    session = UploadSession("id", 0, key="0" * 64, blobs=blobs, link=link, linked=linked)
     await session.append(stream(DATA))
     await session.commit(DIGEST)
     assert discarded == [False]

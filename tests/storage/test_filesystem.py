@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -119,6 +120,65 @@ async def test_a_blob_whose_directory_could_not_be_synced_is_not_reported_as_kep
         patch.setattr(calls, "fsync", failing(errno.EIO))
         with pytest.raises(OSError, match="Input/output error"):
             await upload.commit(DIGEST)
+    await upload.close()
+    with pytest.raises(UploadUnknown):
+        await blobs.resume_upload(KEY)
+
+
+async def test_a_blob_whose_directory_could_not_be_synced_is_written_and_synced_anew(
+    blobs: FilesystemBlobs,
+    layout: Layout,
+    steps: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The name may be there, and gone after a power cut: that it is there says nothing."""
+    upload = await filled(blobs)
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "fsync", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output error"):
+            await upload.commit(DIGEST)
+    await upload.close()
+    first = os.stat(layout.blob(DIGEST)).st_ino
+    steps.clear()
+    await keep(blobs)
+    assert steps == [
+        ("fdatasync", layout.upload(KEY)),
+        ("rename", layout.blob(DIGEST)),
+        ("fsync", layout.blob_directory(DIGEST)),
+    ]
+    assert os.stat(layout.blob(DIGEST)).st_ino != first
+
+
+async def test_an_upload_that_could_not_be_synced_is_lost_for_every_process(
+    blobs: FilesystemBlobs, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where its name could not be taken away: a second sync would succeed."""
+    upload = await filled(blobs)
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "fdatasync", failing(errno.EIO))
+        patch.setattr(calls, "unlink", failing(errno.EIO))
+        with pytest.raises(OSError, match="Input/output error"):
+            await upload.commit(DIGEST)
+    await upload.close()
+    other = FilesystemBlobs(layout)
+    late = await other.resume_upload(KEY)
+    with pytest.raises(UploadUnknown, match="may be lost"):
+        await late.hold()
+    assert await other.expire_uploads(time.time() + 60) == [len(DATA)]
+    await other.close()
+
+
+async def test_an_upload_that_could_not_be_named_is_kept(
+    blobs: FilesystemBlobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = await filled(blobs)
+    with monkeypatch.context() as patch:
+        patch.setattr(calls, "rename", failing(errno.ENOSPC))
+        with pytest.raises(OSError, match="No space left"):
+            await upload.commit(DIGEST)
+    await upload.close()
+    await upload.hold()
+    assert await upload.commit(DIGEST) == len(DATA)
     await upload.close()
 
 

@@ -107,7 +107,8 @@ async def test_what_something_else_keeps_is_not_counted(
     if keeper == "hold":
         await database.write(
             lambda c: c.execute(
-                "INSERT INTO holds (repository_name, digest, holder, reason) VALUES (?, ?, 'app', 'runs')",
+                "INSERT INTO holds (repository_name, digest, holder, reason)"
+                " VALUES (?, ?, 'app', 'runs')",
                 *(repository.name.text, child.digest.text),
             )
         )

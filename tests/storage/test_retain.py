@@ -84,7 +84,8 @@ async def gone(retainer: Retainer) -> list[str]:
 
 def hold(repository: Repository, digest: Digest) -> Callable[[Connection], int]:
     return lambda c: c.execute(
-        "INSERT INTO holds (repository_name, digest, holder, reason) VALUES (?, ?, 'app acme/shop', 'revision 1 is live')",
+        "INSERT INTO holds (repository_name, digest, holder, reason)"
+        " VALUES (?, ?, 'app acme/shop', 'revision 1 is live')",
         *(repository.name.text, digest.text),
     )
 

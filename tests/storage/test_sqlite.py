@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import threading
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from storage.errors import LayoutUnknown
+from storage.filesystem import calls
 from storage.filesystem.layout import Layout
 from storage.records import sqlite
+from storage.records import sqlite as driver
 from storage.records.database import Connection
 from storage.records.schema import STEPS
 from storage.records.sqlite import SQLite
@@ -75,8 +80,129 @@ async def test_a_full_disk_is_told_as_such_and_changes_nothing(things: SQLite) -
     assert await things.read(names) == ["c"]
 
 
+class Failing(sqlite3.Connection):
+    """A connection on a disk that says no to statements that begin with these words."""
+
+    words: tuple[str, ...] = ()
+    error: Exception = MemoryError()
+
+    def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+        if statement.startswith(Failing.words):
+            raise Failing.error
+        return super().execute(statement, *parameters)
+
+
+async def succeeds(work: Awaitable[None]) -> bool:
+    try:
+        await work
+    except (OSError, sqlite3.Error):
+        return False
+    return True
+
+
+def trouble(code: int) -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("it says no")
+    error.sqlite_errorcode = code
+    return error
+
+
+@pytest.fixture
+async def failing(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SQLite]:
+    """A catalogue on such a disk, with a table of things."""
+    monkeypatch.setattr(
+        driver, "connect", lambda *given, **more: sqlite3.connect(*given, factory=Failing, **more)
+    )
+    monkeypatch.setattr(Failing, "words", ())
+    found = await SQLite.open(layout)
+    await found.migrate("test", TABLE)
+    yield found
+    Failing.words = ()
+    await found.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        pytest.param(trouble(sqlite3.SQLITE_FULL), errno.ENOSPC, id="full"),
+        pytest.param(trouble(sqlite3.SQLITE_IOERR_FSYNC), errno.EIO, id="an I/O error"),
+        pytest.param(trouble(sqlite3.SQLITE_READONLY), errno.EROFS, id="read-only"),
+        pytest.param(trouble(sqlite3.SQLITE_CANTOPEN), errno.EIO, id="cannot open"),
+        pytest.param(MemoryError(), errno.ENOMEM, id="no memory"),
+    ],
+)
+@pytest.mark.parametrize("words", [("INSERT",), ("COMMIT",), ("COMMIT", "ROLLBACK"), ("BEGIN",)])
+async def test_what_the_disk_says_is_told_in_its_words_and_once_it_is_well_all_works(
+    failing: SQLite, layout: Layout, words: tuple[str, ...], error: Exception, number: int
+) -> None:
+    Failing.words, Failing.error = words, error
+    with pytest.raises(OSError) as caught:  # noqa: PT011  # its number is looked at
+        await failing.write(lambda c: add(c, "a"))
+    assert caught.value.errno == number
+    Failing.words = ()
+    assert await failing.read(names) == []
+    assert await succeeds(failing.write(lambda c: add(c, "b")))
+    other = await SQLite.open(layout)
+    await other.write(lambda c: add(c, "c"))  # so no lock was left
+    await other.close()
+    assert await failing.read(names) == ["b", "c"]
+
+
+@pytest.mark.parametrize("words", [("SELECT",), ("COMMIT",), ("BEGIN",)])
+async def test_a_reader_that_met_an_error_of_the_disk_reads_again(
+    failing: SQLite, words: tuple[str, ...]
+) -> None:
+    Failing.words, Failing.error = words, trouble(sqlite3.SQLITE_IOERR_READ)
+    for read in (failing.read, failing.scan):
+        with pytest.raises(OSError, match="Input/output error"):
+            await read(names)
+    Failing.words = ()
+    await failing.write(lambda c: add(c, "a"))
+    assert await failing.read(names) == ["a"]
+    assert await failing.scan(names) == ["a"]
+
+
+async def test_why_a_file_could_not_be_opened_or_grow_is_asked_of_the_disk(
+    failing: SQLite, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite tells neither a quota nor a lack of inodes."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "no more for you")
+
+    monkeypatch.setattr(calls, "posix_fallocate", refuse)
+    Failing.words, Failing.error = ("COMMIT",), trouble(sqlite3.SQLITE_IOERR_WRITE)
+    with pytest.raises(OSError, match="no more for you"):
+        await failing.write(lambda c: add(c, "a"))
+    # But of a sync nobody knows what it did, and a full disk would mean that nothing happened.
+    Failing.error = trouble(sqlite3.SQLITE_IOERR_FSYNC)
+    with pytest.raises(OSError, match="Input/output error"):
+        await failing.write(lambda c: add(c, "a"))
+    assert [path.name for path in layout.root.glob("*probe*")] == []
+
+
+async def test_a_catalogue_that_is_gone_is_not_made_anew(failing: SQLite, layout: Layout) -> None:
+    Failing.words, Failing.error = ("COMMIT",), trouble(sqlite3.SQLITE_IOERR_FSYNC)
+    with pytest.raises(OSError, match="Input/output error"):
+        await failing.write(lambda c: add(c, "a"))
+    Failing.words = ()
+    layout.records.rename(layout.root / "elsewhere")
+    with pytest.raises(OSError, match="Input/output error"):
+        await failing.write(lambda c: add(c, "b"))
+    assert not layout.records.exists()
+    (layout.root / "elsewhere").rename(layout.records)
+    await failing.write(lambda c: add(c, "c"))
+    assert await failing.read(names) == ["c"]
+
+
+async def test_what_was_closed_stays_closed(layout: Layout) -> None:
+    database = await SQLite.open(layout)
+    await database.close()
+    with pytest.raises(sqlite3.ProgrammingError):
+        await database.read(names)
+
+
 async def test_a_reader_cannot_change_anything(things: SQLite) -> None:
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(OSError, match="Read-only"):
         await things.read(lambda c: add(c, "a"))
     assert await things.read(names) == []
 
