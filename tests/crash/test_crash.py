@@ -25,7 +25,7 @@ from tests.crash.sweep import all_of, few
 # The least number of deaths of each; two clients at once have the seed as their name.
 DEATHS: Final = {
     "first start": 28,
-    "second start": 10,
+    "second start": 6,
     "migration": 40,
     "deployment": 40,
     "blob by POST": 11,

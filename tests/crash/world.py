@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from registry import app
 from registry.collecting import collector
-from registry.settings import Age, CollectSettings, Config, Seconds
+from registry.settings import Age, Bytes, CollectSettings, Config, LimitSettings, Seconds
 from storage.collect import Collected
 from tests import asgi
 from tests.asgi import IMAGE, Answer, digest_of
@@ -30,6 +30,7 @@ COLLECT: Final = CollectSettings(
     untagged=Age(UNTAGGED),
     upload_age=Seconds(UPLOAD_AGE),
 )
+LIMITS: Final = LimitSettings(reserve=Bytes(64 << 10))
 
 
 @dataclass
@@ -60,7 +61,7 @@ class World:
 
 @asynccontextmanager
 async def opened(root: Path, *, ahead: float = 0.0) -> AsyncIterator[World]:
-    config = Config(data=root, collect=COLLECT)
+    config = Config(data=root, collect=COLLECT, limits=LIMITS)
     clock = Clock(ahead)
     async with app.open_records(config) as records:
         records.store.now = clock

@@ -23,7 +23,7 @@ from registry.collecting import collector
 from registry.config import load
 from registry.v2 import V2
 from storage.digest import SHA256
-from storage.repository import Store
+from storage.store import Store
 from tests.asgi import IMAGE, Client
 from tests.power.history import History, Key
 

@@ -16,6 +16,7 @@ from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
 from storage.manifest import Manifest
 from storage.names import RepositoryName, Tag
+from storage.open_uploads import OpenUploads
 from storage.records import schema
 from storage.records.database import Connection
 from storage.records.sqlite import SQLite
@@ -254,7 +255,15 @@ async def test_a_blob_is_left_alone_until_it_has_its_link(blobs: BlobStore) -> N
         return await nobody_has_it()
 
     await blobs.start_upload("0" * 64, SHA256)
-    session = UploadSession("id", 0, key="0" * 64, blobs=blobs, link=link, linked=linked)
+    session = UploadSession(
+        "id",
+        0,
+        key="0" * 64,
+        blobs=blobs,
+        link=link,
+        linked=linked,
+        open_uploads=OpenUploads(blobs),
+    )
     await session.append(stream(DATA))
     await session.commit(DIGEST)
     assert discarded == [False]

@@ -15,7 +15,7 @@ import pytest
 from storage.errors import LayoutUnknown
 from storage.filesystem import calls
 from storage.filesystem.layout import Layout
-from storage.records import sqlite
+from storage.records import sessions
 from storage.records import sqlite as driver
 from storage.records.database import Connection
 from storage.records.schema import STEPS
@@ -309,7 +309,7 @@ async def test_a_snapshot_is_of_one_moment_while_others_write(
     things: SQLite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In many steps, and a writer gets in between; each moment has an even number of rows."""
-    monkeypatch.setattr(sqlite, "SNAPSHOT_STEP", 1)
+    monkeypatch.setattr(sessions, "SNAPSHOT_STEP", 1)
     await things.write(lambda c: [add(c, f"{number} " + "x" * 500) for number in range(2000)])
     written, done = 0, False
 
