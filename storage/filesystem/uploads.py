@@ -71,6 +71,8 @@ class Uploads:
             found = calls.lstat(path)
         except FileNotFoundError:
             raise UploadUnknown("no such upload; start a new one") from None
+        if not found.st_mode & stat.S_IWUSR:  # sealed, as below
+            raise UploadUnknown(_LOST)
         return FilesystemUpload(self, key, path, found.st_size)
 
     async def expire(self, before: float) -> list[int]:

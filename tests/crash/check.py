@@ -253,8 +253,9 @@ class Check:
             request = event.request
             status = await self.world.client("GET", event.session)
             if status.status != 204:
-                # Its last request, which was not answered, may have made a blob of it.
-                if request.digest not in self.kept:
+                # Its last request, which was not answered, may have made a blob of it; or it was
+                # killed before its sync ended, and is not believed any more.
+                if request.digest not in self.kept and not self.sealed():
                     self.say(f"an upload of {event.kept} bytes is gone: {status.status}")
                 continue
             last = int((status.header("range") or "").partition("-")[2])
@@ -265,9 +266,6 @@ class Check:
                 *("PUT", f"{event.session}?digest={request.digest}"),
                 body=request.body[kept:] or None,
             )
-            # One that was closed, and killed before its sync ended, is not believed any more.
-            if answer.status == 404 and answer.code == "BLOB_UPLOAD_UNKNOWN" and self.sealed():
-                continue
             if answer.status != 201:
                 self.say(f"an upload cannot be finished: {answer.status} {answer.body!r}")
 

@@ -25,6 +25,7 @@ from registry.v2 import V2
 from storage.digest import SHA256
 from storage.store import Store
 from tests.asgi import IMAGE, Client
+from tests.power.filesystems import ROOM
 from tests.power.history import History, Key
 
 MISSING: Final = "missing"
@@ -59,7 +60,7 @@ async def look(data: Path, history: History, cut: int, *, collect: bool) -> Chec
     """With `collect`, garbage is collected in the end: it takes what is garbage, and only that."""
     checked = Checked()
     try:
-        async with open_records(load(flags={"data": str(data)})) as records:
+        async with open_records(load(flags={"data": str(data), **ROOM})) as records:
             check = _Check(data, records.store, history, cut, checked)
             await check.promises()
             await check.uploads()

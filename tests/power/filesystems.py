@@ -20,6 +20,7 @@ from typing import Final
 from tests.power.served import NO_DIRECTORIES
 
 PATIENCE: Final = 60.0  # seconds
+ROOM: Final = {"limits.reserve": "64KiB"}  # the disks are small
 DISK: Final = "disk"  # the file that tests.power.disk shows
 REFUSED: Final = ".refused"  # after the path of a log: the file that says what the disk refuses
 # util-linux: an own mount table, so that all is unmounted with its last process, and own processes,

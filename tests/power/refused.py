@@ -23,7 +23,7 @@ from registry import server as serving
 from registry.config import load
 from storage.digest import SHA256
 from tests.asgi import IMAGE
-from tests.power.filesystems import FILESYSTEMS, REFUSED, memory, recording
+from tests.power.filesystems import FILESYSTEMS, REFUSED, ROOM, memory, recording
 from tests.power.history import History, Key, Step
 from tests.power.images import prefix
 from tests.power.log import Log
@@ -164,7 +164,7 @@ def main(mode: str, what: str) -> int:
         (scratch / "outside").mkdir()
         filesystem.format(base)
         with filesystem.mounted(base, inside):
-            asyncio.run(serving.prepare(load(flags={"data": str(data)})))
+            asyncio.run(serving.prepare(load(flags={"data": str(data), **ROOM})))
         server = Inside(data, scratch / "server.log", mode)
         with recording(base, log, scratch / "outside") as disk, filesystem.mounted(disk, inside):
             _keep_writes_small(inside)

@@ -13,7 +13,7 @@ from registry import server
 from registry.config import load
 from tests.power import check
 from tests.power.check import Checked
-from tests.power.filesystems import Filesystem, Unmountable, recording
+from tests.power.filesystems import ROOM, Filesystem, Unmountable, recording
 from tests.power.history import History
 from tests.power.images import Image
 from tests.power.log import Log
@@ -43,7 +43,7 @@ def record(
     filesystem.format(base)
     if not fresh:
         with filesystem.mounted(base, inside):
-            asyncio.run(server.prepare(load(flags={"data": str(data)})))
+            asyncio.run(server.prepare(load(flags={"data": str(data), **ROOM})))
     with (
         recording(base, log, scratch / "outside") as disk,
         filesystem.mounted(disk, inside),

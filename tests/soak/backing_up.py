@@ -126,7 +126,10 @@ async def _read(repository: Repository, digest: Digest, outcome: Outcome) -> Non
     stored = await repository.manifest(digest)
     manifest = Manifest.parse(stored.body, content_type=stored.media_type, digest=digest)
     outcome.manifests += 1
-    for content in references.content(manifest):
+    for child in manifest.manifests:
+        assert child.digest is not None
+        await repository.manifest(child.digest)  # its body is hashed
+    for content in references.content(manifest)[: -len(manifest.manifests) or None]:
         assert content.digest is not None
         data = await pull(await repository.blob(content.digest))
         if SHA256.digest(data) != content.digest:

@@ -154,16 +154,18 @@ async def test_an_upload_that_could_not_be_synced_is_lost_for_every_process(
 ) -> None:
     """Even where its name could not be taken away: a second sync would succeed."""
     upload = await filled(blobs)
+    other = FilesystemBlobs(layout)
+    late = await other.resume_upload(KEY)
     with monkeypatch.context() as patch:
         patch.setattr(calls, "fdatasync", failing(errno.EIO))
         patch.setattr(calls, "unlink", failing(errno.EIO))
         with pytest.raises(OSError, match="Input/output error"):
             await upload.commit(DIGEST)
     await upload.close()
-    other = FilesystemBlobs(layout)
-    late = await other.resume_upload(KEY)
     with pytest.raises(UploadUnknown, match="may be lost"):
         await late.hold()
+    with pytest.raises(UploadUnknown, match="may be lost"):
+        await other.resume_upload(KEY)  # nor is anybody told that it could go on
     assert await other.expire_uploads(time.time() + 60) == [len(DATA)]
     await other.close()
 
