@@ -17,6 +17,7 @@ import structlog
 
 from registry.settings import ConnectionSettings
 
+_USUAL = ("idle", "linger")  # counted, but nothing to tell anybody of
 _SWEEP = 1.0  # seconds at most from one look at all connections to the next
 
 
@@ -171,7 +172,9 @@ class Crowd:
 
     def _tell(self) -> None:
         """One line for all that ended without an answer since the last."""
-        if self.counts != self._told:
-            new = self.counts - self._told
+        new = self.counts - self._told
+        for usual in _USUAL:
+            del new[usual]
+        if new:
             self._told = self.counts.copy()
-            self._log.warning("connections ended early", open=len(self._all), **new)
+            self._log.info("connections ended early", open=len(self._all), **new)

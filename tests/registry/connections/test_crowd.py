@@ -124,6 +124,17 @@ def test_what_ended_without_an_answer_is_one_line_for_all() -> None:
     assert (entry["event"], entry["address_limit"]) == ("connections ended early", 999)
 
 
+def test_what_ends_as_usual_is_counted_and_not_told() -> None:
+    crowd = crowd_of()
+    with structlog.testing.capture_logs() as logs:
+        crowd.counts["idle"] += 3
+        crowd.look()
+        crowd.counts["stall"] += 1
+        crowd.look()
+    [entry] = logs
+    assert (entry.get("idle"), entry["stall"]) == (None, 1)
+
+
 async def test_a_newcomer_is_answered_although_all_places_are_taken(listen: Listen) -> None:
     server = await listen(limit=20)
     for _ in range(50):
