@@ -144,6 +144,28 @@ async def test_a_body_with_two_readings(server: Listening, name: str, payload: b
     assert server.app.ended[0].startswith("left after")
 
 
+EVERYTHING: Final = [
+    *((name, payload, 400) for name, payload in HEADS),
+    *OTHERS,
+    *((name, CHUNKED + b"\r\n" + payload, 400) for name, payload in BODIES),
+    ("what is good", CHUNKED + b"Connection: close\r\n\r\n1\r\na\r\n" + END, 200),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "status"), EVERYTHING, ids=[name for name, _, _ in EVERYTHING]
+)
+async def test_how_it_is_cut_makes_no_difference(
+    server: Listening, name: str, payload: bytes, status: int
+) -> None:
+    client = await server.connect()
+    [connection] = server.connections
+    for byte in payload + SMUGGLED:
+        connection.data_received(bytes([byte]))
+    assert statuses(await client.all()) == [status]
+    assert "GET /smuggled" not in server.app.seen
+
+
 @pytest.mark.parametrize("name", ["encoded NUL", "fragment"])
 async def test_what_means_something_to_an_application_reaches_it(listen: Listen, name: str) -> None:
     [payload] = [payload for row, payload in HEADS if row == f"a target with {_article(name)}"]
