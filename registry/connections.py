@@ -19,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from registry.answers import Asked, Closing, Manner, Unchunked, reset
 from registry.crowd import Crowd
-from registry.heads import Limits, Refused, check, too_large, too_long
+from registry.heads import FRAMING, Limits, Refused, check, too_large, too_long
 
 _AHEAD: Final = 64  # requests that a client may send ahead of their answers
 
@@ -53,6 +53,8 @@ class Connection(HttpToolsProtocol):
         self.url = b""  # uvicorn's begins with the first request
         self._reading = READY
         self._heads = 0
+        self._framing = b""  # fields of a body that the parser would skip
+        self._repeating = False  # a head, for the parser of that body
         self._fed = 0  # bytes of an unfinished head, or since the last byte of a body's content
         self._body = 0
         self._spare = 0  # bytes that are still read of what nobody wants
@@ -105,7 +107,9 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # To another protocol, which RFC 9110, 7.8 lets us ignore; there is no body.
+            # To another protocol, which RFC 9110, 7.8 lets us ignore.
+            if self._framing:
+                self._go_on_with_body()
             if rest := data[upgrade.args[0] :]:
                 self.data_received(rest)
             return
@@ -139,6 +143,19 @@ class Connection(HttpToolsProtocol):
         alone = before is READY and self._heads == heads
         self._part_of_head(len(data), begun=begun, alone=alone)
 
+    def _go_on_with_body(self) -> None:
+        """Parse the body of a request that asked for another protocol.
+
+        The parser gives up where it would begin; Java's client asks with every first request.
+        """
+        framing, self._framing = self._framing, b""
+        close = b"" if self.cycle.keep_alive else b"Connection: close\r\n"
+        self._repeating = True
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.parser.feed_data(b"POST / HTTP/1.1\r\n" + framing + close + b"\r\n")
+        self._repeating = False
+
     def _part_of_head(self, size: int, *, begun: bool, alone: bool) -> None:
         """Empty lines that precede a request are part of it here."""
         if not begun:
@@ -156,12 +173,16 @@ class Connection(HttpToolsProtocol):
             self._refuse(refused)
 
     def on_message_begin(self) -> None:
+        if self._repeating:
+            return
         super().on_message_begin()
         self._reading = HEAD
         if len(self.pipeline) >= _AHEAD:
             raise Refused(400, f"more than {_AHEAD} requests were sent ahead of their answers")
 
     def on_headers_complete(self) -> None:
+        if self._repeating:
+            return
         parser = self.parser
         has_body = check(
             parser.get_method(),
@@ -176,6 +197,10 @@ class Connection(HttpToolsProtocol):
         self._crowd.works(self)
         self._last = not self.cycle.keep_alive
         if has_body:
+            if parser.should_upgrade():
+                self._framing = b"".join(
+                    b"%s: %s\r\n" % field for field in self.headers if field[0] in FRAMING
+                )
             self.headers = []  # trailers come to the same list, after the application has read it
             closing: Any = Closing(self.transport, self.finish)  # all that a cycle uses
             self.cycle.transport = closing
@@ -188,6 +213,8 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._framing:
+            return  # the parser says so, but has not seen the body
         self._reading = READY
         if self.cycle.response_complete:
             self._rest()

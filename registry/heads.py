@@ -41,9 +41,8 @@ class Refused(Exception):
 _HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(?:[/?].*)?", re.IGNORECASE)
 _UNSEEN: Final = re.compile(rb"%00|#|[\x00-\x20\x7f-\xff]")
-_WATCHED: Final = frozenset(
-    {b"host", b"content-length", b"transfer-encoding", b"upgrade", b"connection"}
-)
+FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_WATCHED: Final = FRAMING | {b"host"}
 
 
 def check(
@@ -72,7 +71,7 @@ def check(
         _check_host(watched[0][1])
         _check_path(target, limits)
         return False
-    return _check_watched(method, target, version, watched, limits)
+    return _check_watched(target, version, watched, limits)
 
 
 def too_long(limits: Limits) -> Refused:
@@ -83,9 +82,7 @@ def too_large(limits: Limits) -> Refused:
     return Refused(431, f"the header of a request has at most {limits.size:d} bytes here")
 
 
-def _check_watched(
-    method: bytes, target: bytes, version: str, watched: Sequence[Field], limits: Limits
-) -> bool:
+def _check_watched(target: bytes, version: str, watched: Sequence[Field], limits: Limits) -> bool:
     hosts = [value for name, value in watched if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1"):  # RFC 9112, section 3.2
         raise Refused(400, "send exactly one Host header")
@@ -94,12 +91,7 @@ def _check_watched(
     if target[:1] != b"/":
         _check_absolute(target, hosts)
     _check_path(target, limits)
-    has_body = _has_body(version, watched)
-    upgrade = any(name == b"upgrade" for name, _ in watched)
-    if has_body and upgrade:
-        # RFC 9110, 7.8 lets a server ignore it; the parser gives up at what would be the body.
-        raise Refused(400, "a request with a body cannot ask for another protocol here")
-    return has_body
+    return _has_body(version, watched)
 
 
 def _check_host(host: bytes) -> None:

@@ -86,7 +86,6 @@ HEADS: Final = [
     ("a version with a space", b"GET / HTTP/1.1 \r\nHost: a\r\n\r\n"),
     ("a version that is none", b"GET / HTTP/1.2\r\nHost: a\r\n\r\n"),
     ("a version in lower case", b"GET / http/1.1\r\nHost: a\r\n\r\n"),
-    ("another protocol, with a body", POST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + LENGTH),
     ("HTTP/2 by prior knowledge", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
 ]
 OTHERS: Final = [
@@ -192,6 +191,43 @@ async def test_what_has_one_reading_is_answered(server: Listening) -> None:
     ]
     assert statuses(await server.say(b"".join(requests))) == [200] * len(requests)
     assert "GET /smuggled" not in server.app.seen
+
+
+UPGRADE: Final = b"POST /read HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize(
+    ("framing", "body", "size"),
+    [
+        (b"Content-Length: %d\r\n" % len(SMUGGLED), SMUGGLED, len(SMUGGLED)),
+        (b"Transfer-Encoding: chunked\r\n", b"%x\r\n%s\r\n" % (len(SMUGGLED), SMUGGLED) + END, 0),
+        (b"Content-Length: 0\r\n", b"", 0),
+    ],
+    ids=["length", "chunks", "nothing"],
+)
+async def test_the_body_of_who_asks_for_another_protocol_is_a_body(
+    server: Listening, framing: bytes, body: bytes, size: int, at_once: bool
+) -> None:
+    """RFC 9110, 7.8: "A server MAY ignore a received Upgrade header field". Java asks so."""
+    size = size or (len(SMUGGLED) if body else 0)
+    last = UPGRADE.replace(b"Upgrade\r\n", b"Upgrade, close\r\n", 1)
+    requests = UPGRADE + framing + b"\r\n" + body + GET + b"\r\n" + last + framing + b"\r\n" + body
+    client = await server.connect()
+    [connection] = server.connections
+    for byte in [requests + SMUGGLED] if at_once else [bytes([b]) for b in requests + SMUGGLED]:
+        connection.data_received(byte)
+    answer = await client.all()
+    assert statuses(answer) == [200] * 3
+    assert answer.count(b"\r\n\r\n%d" % size) == 2
+    assert server.app.seen == ["POST /read", "GET /", "POST /read"]
+
+
+@pytest.mark.parametrize(("name", "payload"), BODIES, ids=[name for name, _ in BODIES])
+async def test_and_is_held_to_the_same(server: Listening, name: str, payload: bytes) -> None:
+    head = UPGRADE + b"Transfer-Encoding: chunked\r\n\r\n"
+    assert statuses(await server.say(head + payload + SMUGGLED)) == [400]
+    assert server.app.seen == ["POST /read"]
 
 
 async def test_nothing_follows_the_last_request(server: Listening) -> None:
