@@ -14,10 +14,32 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import httptools
+import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from registry.heads import Field, Refused
+
+log = structlog.get_logger(__name__)
+
+
+def reason(error: httptools.HttpParserError) -> Refused:
+    """What the client is told of what the parser said, or of what ended the parser."""
+    match error:
+        case httptools.HttpParserInvalidMethodError():
+            return Refused(501, "no such method is known here")
+        case httptools.HttpParserCallbackError():
+            match error.__context__:
+                case Refused() as refused:
+                    return refused
+                case httptools.HttpParserInvalidURLError() | UnicodeDecodeError():
+                    return Refused(400, "the target of a request cannot be read")
+                case unforeseen:
+                    log.error("request.failed", exc_info=unforeseen)
+                    return Refused(500, "the server failed to read the request; its log tells why")
+        case _:
+            return Refused(400, f"this is not HTTP/1.1: {error}")
 
 
 @dataclass(frozen=True, slots=True)

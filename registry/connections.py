@@ -17,7 +17,7 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from registry.answers import Asked, Closing, Manner, Unchunked, reset
+from registry.answers import Asked, Closing, Manner, Unchunked, reason, reset
 from registry.crowd import Crowd
 from registry.heads import FRAMING, Limits, Refused, check, too_large, too_long
 
@@ -113,19 +113,8 @@ class Connection(HttpToolsProtocol):
             if rest := data[upgrade.args[0] :]:
                 self.data_received(rest)
             return
-        except httptools.HttpParserCallbackError as error:
-            reason = error.__context__
-            self._refuse(
-                reason
-                if isinstance(reason, Refused)
-                else Refused(400, "the target of a request cannot be read")
-            )
-            return
-        except httptools.HttpParserInvalidMethodError:
-            self._refuse(Refused(501, "no such method is known here"))
-            return
         except httptools.HttpParserError as error:
-            self._refuse(Refused(400, f"this is not HTTP/1.1: {error}"))
+            self._refuse(reason(error))
             return
         if self._reading is READY and (self._heads != heads or before is not READY):
             return  # a whole request: nearly always

@@ -6,9 +6,11 @@ import contextlib
 import json
 import logging
 
+import httptools
 import pytest
 import structlog
 
+from registry.answers import reason
 from registry.server import GATEWAY
 from tests.asgi import CODES
 from tests.registry.connections.conftest import Client, Listen, Listening, statuses, until
@@ -145,6 +147,14 @@ async def test_a_refusal_has_the_form_of_the_specification_and_is_one_line_in_th
     ]
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert server.crowd.refused == {400: 1}
+
+
+def test_an_error_of_our_own_is_not_blamed_on_the_client() -> None:
+    error = httptools.HttpParserCallbackError("callback error")
+    error.__context__ = KeyError("ours")
+    with structlog.testing.capture_logs() as logs:
+        assert reason(error).status == 500
+    assert [entry["log_level"] for entry in logs] == ["error"]
 
 
 async def test_a_refusal_of_a_head_has_no_body(server: Listening) -> None:
