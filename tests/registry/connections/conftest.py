@@ -246,6 +246,18 @@ async def until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.002)
 
 
+async def hold(server: Listening, request: bytes) -> list[Connection]:
+    """Ask for a big answer and take nothing of it, until all of it was handed to the transport."""
+    client = await server.connect(request)
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    [connection] = server.connections
+    await until(lambda: connection.flow.write_paused)
+    while not server.app.ended:
+        connection.flow.resume_writing()  # the application goes on to its end
+        await until(lambda: connection.flow.write_paused or server.app.ended)
+    return [connection]
+
+
 def statuses(answers: bytes) -> list[int]:
     """Of answers one after the other."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answers)]

@@ -10,7 +10,7 @@ import structlog
 
 from registry.crowd import Crowd
 from registry.settings import ConnectionSettings, Networks
-from tests.registry.connections.conftest import Listen, Listening, until
+from tests.registry.connections.conftest import Listen, Listening, hold, until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 
@@ -73,6 +73,9 @@ def test_who_works_is_not_ended_for_another() -> None:
     assert not crowd.enter(One())
     assert not any(member.left for member in working)
     assert crowd.counts == {"limit": 1}
+    crowd.rests(working[0])
+    crowd.works(working[0])  # on its next request
+    assert not crowd.enter(One())
     crowd.rests(working[0])
     assert crowd.enter(One())
     assert working[0].left
@@ -157,6 +160,15 @@ async def test_an_answer_on_its_way_outlives_any_number_of_newcomers(listen: Lis
     uploading.send(b"cd")
     assert b" 200 " in await waiting.head()
     assert b" 200 " in await uploading.head()
+
+
+async def test_who_has_not_taken_its_last_answer_makes_room_at_once(listen: Listen) -> None:
+    """To close in good order would wait for it, and hold what it holds."""
+    server = await listen(limit=1)
+    [holding] = await hold(server, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+    await (await server.connect()).ask()
+    await until(lambda: holding not in server.connections)
+    assert server.crowd.counts == {"evicted": 1}
 
 
 async def test_who_is_one_too_many_is_not_heard(listen: Listen) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from registry.connections import earned
 from registry.server import GATEWAY
-from tests.registry.connections.conftest import BIG, Listen, Listening, statuses, until
+from tests.registry.connections.conftest import BIG, Listen, Listening, hold, statuses, until
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 PUT = b"PUT /read HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n"
@@ -17,7 +17,7 @@ PUT = b"PUT /read HTTP/1.1\r\nHost: a\r\nContent-Length: 10000000\r\n\r\n"
 async def test_who_says_nothing_is_left_after_ten_seconds(server: Listening) -> None:
     client = await server.connect()
     server.later(9.9)
-    assert server.connections
+    assert server.crowd.counts == {}
     server.later(0.2)
     assert await client.all() == b""
     assert server.crowd.counts == {"first_byte": 1}
@@ -183,11 +183,27 @@ async def test_who_takes_nothing_of_its_answer_for_a_minute_is_left(server: List
     await until(lambda: connection.flow.write_paused)
     server.later(1)
     server.later(59)
-    assert server.connections
+    assert server.crowd.counts == {}
     server.later(2)
     await until(lambda: not server.connections)
     assert server.crowd.counts == {"stall": 1}
     await until(lambda: server.app.ended)  # its send() returns: nobody waits for ever
+
+
+async def test_what_was_taken_counts_though_as_much_waits_as_before(server: Listening) -> None:
+    client = await server.connect(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    [connection] = server.connections
+    await until(lambda: connection.flow.write_paused)
+    server.later(1)
+    server.later(50)
+    connection.flow.write_paused = False  # or the application would write, and more would wait
+    connection.resume_writing()
+    connection.flow.write_paused = True
+    server.later(50)
+    assert server.crowd.counts == {}
+    server.later(11)
+    await until(lambda: not server.connections)
 
 
 async def test_who_takes_a_little_now_and_then_is_not_left(server: Listening) -> None:
@@ -205,14 +221,7 @@ async def test_an_answer_that_is_given_but_not_taken_is_not_kept_for_ever(
     server: Listening,
 ) -> None:
     """When all of it was handed to the transport, and the connection is to close."""
-    client = await server.connect(b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    client.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    [connection] = server.connections
-    await until(lambda: connection.flow.write_paused)
-    connection.flow.resume_writing()  # the application goes on to its end
-    while not server.app.ended:
-        connection.flow.resume_writing()
-        await until(lambda: connection.flow.write_paused or server.app.ended)
+    [connection] = await hold(server, b"GET /big HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     assert connection.transport.is_closing()
     server.later(1)
     server.later(61)
