@@ -815,14 +815,16 @@ BREAKS: Final = (
         "storage/repository.py",
         "        if row is None or row[2] is not None:\n            return None\n",
         "        if row is None:\n            return None\n",
-        "tests/storage/test_verify.py",
+        "tests/storage/test_verify.py"
+        "::test_a_damaged_blob_is_as_if_it_were_not_there_until_it_is_pushed_again",
     ),
     Break(
         "a damaged blob can be mounted from anywhere",
         "storage/repository.py",
         "\" WHERE kind = 'blob' AND repository = 0 AND damaged.name = digest) LIMIT 1\"",
         "\" WHERE kind = 'none') LIMIT 1\"",
-        "tests/storage/test_verify.py",
+        "tests/storage/test_verify.py"
+        "::test_a_damaged_blob_is_as_if_it_were_not_there_until_it_is_pushed_again",
     ),
     Break(
         "a blob that was pushed again is still damaged",
@@ -887,21 +889,24 @@ BREAKS: Final = (
         "storage/filesystem/blobs.py",
         "            if not leave:\n",
         "            if False:\n",
-        "tests/storage/test_verify.py",
+        "tests/storage/test_verify.py"
+        "::test_bytes_that_changed_are_found_by_reading_them_and_put_aside",
     ),
     Break(
         "a link in the place of a blob is followed",
         "storage/filesystem/blobs.py",
         "os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK",
         "os.O_RDONLY | os.O_NONBLOCK",
-        "tests/storage/test_verify.py",
+        "tests/storage/test_verify.py"
+        "::test_what_is_in_the_place_of_a_blob_is_not_served_and_a_push_heals_it",
     ),
     Break(
         "garbage goes while nobody knows what is needed",
         "storage/records/damage.py",
         "WHERE d.kind IN ('manifest', 'record') ORDER BY",
         "WHERE d.kind IN ('none') ORDER BY",
-        "tests/storage/test_verify.py",
+        "tests/storage/test_verify.py"
+        "::test_nothing_is_collected_while_a_manifest_or_record_is_damaged",
     ),
     Break(
         "a pass always begins at the beginning",
