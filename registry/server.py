@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import resource
 import signal
 import socket
 import sys
@@ -23,12 +24,38 @@ import uvloop
 from starlette.types import ASGIApp
 
 from registry import app
+from registry.answers import Manner
 from registry.collecting import keep_collecting
+from registry.connections import connected
+from registry.crowd import Crowd
+from registry.exchange import ALWAYS
 from registry.reserve import NO_ROOM, keep_reserve
 from registry.settings import Config, Listen
 from registry.verifying import keep_verifying
 
 GRACE = 30  # seconds for answers in progress once the server was told to stop
+_HURRY = 5 / 6  # of that have passed when what is left is broken off
+
+_SPARE = 256  # descriptors for everything but connections and what they lead to
+_EACH = 2  # descriptors of a connection: its own, and a blob's or an instance's
+
+# Linux hands them on to what is accepted, so that a connection costs no call. A client that is
+# gone without a word is noticed after two minutes, or after one if something was sent to it.
+_INHERITED = (
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 60_000),  # milliseconds
+    # Bytes that the kernel keeps beyond what is under way: else 2.5 MiB for each client that takes
+    # nothing, since it would have grown the buffer for a fast one.
+    (socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 128 << 10),
+)
+
+
+REGISTRY = Manner("UNSUPPORTED", ALWAYS, literal=False, patient=False)
+GATEWAY = Manner("REQUEST_INVALID", (), literal=True, patient=True)
 
 
 class Role(enum.Flag):
@@ -48,7 +75,7 @@ class Sockets:
     @staticmethod
     def bind(config: Config) -> Sockets:
         """Raises OSError."""
-        return Sockets(_bind(config.registry.listen), _bind(config.gateway.listen))
+        return Sockets(bind(config.registry.listen), bind(config.gateway.listen))
 
 
 def address(listening: socket.socket) -> Listen:
@@ -56,12 +83,15 @@ def address(listening: socket.socket) -> Listen:
     return Listen(host, port)
 
 
-def _bind(listen: Listen) -> socket.socket:
+def bind(listen: Listen) -> socket.socket:
+    """Raises OSError."""
     family, kind, protocol, _, where = socket.getaddrinfo(
         listen.host, listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     listening = socket.socket(family, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    for level, option, value in _INHERITED:
+        listening.setsockopt(level, option, value)
     try:
         listening.bind(where)
         listening.listen(2048)
@@ -74,27 +104,70 @@ def _bind(listen: Listen) -> socket.socket:
 class Listener(uvicorn.Server):
     """uvicorn without signal handlers: a process has two of these and decides when to stop."""
 
-    def __init__(self, answering: ASGIApp, *, date_header: bool = True) -> None:
-        super().__init__(
-            uvicorn.Config(
-                answering,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                interface="asgi3",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                date_header=date_header,
-                proxy_headers=False,
-                timeout_keep_alive=75,
-                timeout_graceful_shutdown=GRACE,
-            )
+    def __init__(
+        self,
+        answering: ASGIApp,
+        crowd: Crowd,
+        manner: Manner,
+        *,
+        date_header: bool = True,
+        grace: int = GRACE,
+    ) -> None:
+        config = uvicorn.Config(
+            answering,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            interface="asgi3",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=date_header,
+            proxy_headers=False,
+            timeout_graceful_shutdown=grace,
         )
+        config.load()
+        config.http_protocol_class = connected(crowd, manner)
+        super().__init__(config)
+        self.crowd = crowd
+        self.grace = grace
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.crowd.open()
+        await super().startup(sockets)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Idle connections end at once, and the others with their answers.
+
+        What takes too long is broken off rather than cancelled: an upload then keeps what it has,
+        as whenever a client leaves.
+        """
+        loop = asyncio.get_running_loop()
+        hurry = loop.call_later(self.grace * _HURRY, self.crowd.abort)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            hurry.cancel()
+            self.crowd.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+
+def room(wanted: int) -> int:
+    """How many connections each of the two listeners can have.
+
+    Takes as many descriptors as that needs, if we are let.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 2 * _EACH * wanted + _SPARE
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return max(min(wanted, (soft - _SPARE) // (2 * _EACH)), 1)
 
 
 def run(config: Config, sockets: Sockets, roles: Role) -> None:
@@ -115,9 +188,11 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = asyncio.get_running_loop().time
     async with AsyncExitStack() as stack:
         records = await stack.enter_async_context(app.open_records(config))
         gateway_port = address(sockets.gateway).port
+        most = room(config.connections.limit)
         applications = None
         if Role.APPLICATIONS in roles:
             applications = await stack.enter_async_context(app.applications(config, records))
@@ -125,9 +200,12 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         if Role.REGISTRY in roles:
             wake = applications.deployer.wake if applications else app.nobody_to_wake
             answering = app.create_app(config, records, gateway_port=gateway_port, wake=wake)
-            listeners.append((Listener(answering), sockets.registry))
+            crowd = Crowd(config.connections, "registry", limit=most, clock=clock)
+            listeners.append((Listener(answering, crowd, REGISTRY), sockets.registry))
         if applications:
-            listeners.append((Listener(applications.gateway, date_header=False), sockets.gateway))
+            crowd = Crowd(config.connections, "gateway", limit=most, clock=clock)
+            gateway = Listener(applications.gateway, crowd, GATEWAY, date_header=False)
+            listeners.append((gateway, sockets.gateway))
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
             behind: list[asyncio.Task[None]] = []

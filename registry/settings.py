@@ -116,6 +116,22 @@ class Count(int):
         return cls(text)
 
 
+class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
+    """Addresses and networks, separated by commas; possibly none."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Networks:
+        try:
+            return cls(ipaddress.ip_network(part.strip()) for part in text.split(",") if part)
+        except ValueError as error:
+            raise ValueError(f"{error}; give networks such as 192.0.2.7,10.0.0.0/8") from None
+
+    def __str__(self) -> str:
+        return ",".join(map(str, self))
+
+
 class Flag:
     """Marks a yes-or-no setting; its values are Python's own."""
 
@@ -175,6 +191,35 @@ class LimitSettings:
     reserve: Bytes = _setting(
         Bytes(64 << 20), "kept of the disk so that deletes go on when it is full; 0 keeps nothing"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """Each listener of each process counts for itself."""
+
+    limit: Count = _setting(Count(4096), "connections at a time; then the oldest idle one goes")
+    per_address: Count = _setting(
+        Count(256), "of them from one address, or one /64 of IPv6; loopback has no limit"
+    )
+    exempt: Networks = _setting(
+        Networks(), "proxies: addresses and networks with no limit of their own, with commas"
+    )
+    first_byte: Seconds = _setting(Seconds(10), "a new connection may be silent")
+    header: Seconds = _setting(Seconds(15), "from a header's first byte to its last")
+    header_bytes: Bytes = _setting(Bytes(32 << 10), "largest header of a request")
+    header_count: Count = _setting(Count(100), "most fields in it")
+    request_line: Bytes = _setting(Bytes(8 << 10), "longest first line of a request")
+    body_grace: Seconds = _setting(Seconds(20), "a body may take before its rate counts")
+    body_rate: Bytes = _setting(
+        Bytes(8 << 10), "a second that the registry's clients have to send of a body, at least"
+    )
+    body_window: Seconds = _setting(Seconds(30), "a body may stand still that came fast before")
+    stall: Seconds = _setting(Seconds(60), "a client may take nothing of an answer on its way")
+    idle: Seconds = _setting(Seconds(75), "a connection is kept between two requests")
+    drain_bytes: Bytes = _setting(
+        Bytes(1 << 20), "still read of a body that was refused, so that the answer is seen"
+    )
+    drain_time: Seconds = _setting(Seconds(1), "for the same")
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +284,7 @@ class Config:
     registry: RegistrySettings = field(default_factory=RegistrySettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    connections: ConnectionSettings = field(default_factory=ConnectionSettings)
     deploy: DeploySettings = field(default_factory=DeploySettings)
     collect: CollectSettings = field(default_factory=CollectSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -139,6 +140,14 @@ def get(
             return error.code, error.read()
     except OSError:
         return 0, b""
+
+
+def raise_descriptors(wanted: int) -> None:
+    """As many as are wanted for this process, if we are let."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def wait_for(condition: Any, what: Any, patience: float = PATIENCE) -> None:

@@ -67,6 +67,8 @@ def test_every_setting_can_be_set_by_its_variable(name: str) -> None:
         pytest.param({"deploy.enabled": "maybe"}, "neither true nor false", id="not a flag"),
         pytest.param({"gateway.domain": "Apps.Example"}, "lower case", id="capitals in a domain"),
         pytest.param({"gateway.domain": "a..b"}, "not a domain", id="empty label"),
+        pytest.param({"connections.exempt": "10.0.0.1/8"}, "give networks", id="no network"),
+        pytest.param({"connections.exempt": "nowhere"}, "give networks", id="a name"),
         pytest.param({"log.level": "loud"}, "none of", id="unknown level"),
     ],
 )

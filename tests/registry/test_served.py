@@ -1,9 +1,10 @@
-"""What only shows between a server and a socket: uvicorn, with either of its parsers."""
+"""What only shows between a server and a socket: ours, and uvicorn with either of its parsers."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,10 @@ import structlog
 import uvicorn
 from starlette.types import Message, Receive, Scope, Send
 
+from registry.connections import connected
+from registry.crowd import Crowd
+from registry.server import REGISTRY
+from registry.settings import ConnectionSettings
 from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
@@ -27,7 +32,7 @@ PATIENCE = 30.0
 class Served:
     """The application on a port of its own, in this event loop."""
 
-    def __init__(self, app: Any, data: Path, parser: Literal["httptools", "h11"]) -> None:
+    def __init__(self, app: Any, data: Path, parser: Literal["ours", "httptools", "h11"]) -> None:
         self.data = data
         self.sends = 0
         self.running = 0
@@ -36,13 +41,17 @@ class Served:
             self._count,
             port=0,
             interface="asgi3",
-            http=parser,
+            http="httptools" if parser == "ours" else parser,
             ws="none",
             lifespan="off",
             proxy_headers=False,
             log_config=None,
             access_log=False,
         )
+        self._crowd = Crowd(ConnectionSettings(), "registry", limit=1000, clock=time.monotonic)
+        if parser == "ours":
+            config.load()
+            config.http_protocol_class = connected(self._crowd, REGISTRY)
         self._server = Quiet(config)
 
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,6 +66,7 @@ class Served:
             self.running -= 1
 
     async def __aenter__(self) -> Served:
+        self._crowd.open()
         self._task = asyncio.create_task(self._server.serve())
         await until(lambda: self._server.started)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
@@ -65,6 +75,7 @@ class Served:
     async def __aexit__(self, *_: object) -> None:
         self._server.should_exit = True
         await self._task
+        self._crowd.close()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", self.port)
@@ -116,7 +127,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("served") / "data"
 
 
-@pytest.fixture(params=["httptools", "h11"])
+@pytest.fixture(params=["ours", "httptools", "h11"])
 async def served(data: Path, request: pytest.FixtureRequest) -> AsyncIterator[Served]:
     async with open_store(data) as store:
         app = V2(store, moved=lambda: None)
@@ -271,9 +282,9 @@ async def test_a_blob_that_breaks_on_its_way_is_not_whole(
     await writer.wait_closed()
 
 
-@pytest.mark.parametrize("parser", ["httptools", "h11"])
+@pytest.mark.parametrize("parser", ["ours", "httptools", "h11"])
 async def test_what_nobody_expected_is_a_500_and_one_line_in_the_log(
-    data: Path, parser: Literal["httptools", "h11"], caplog: pytest.LogCaptureFixture
+    data: Path, parser: Literal["ours", "httptools", "h11"], caplog: pytest.LogCaptureFixture
 ) -> None:
     layout = Layout.open(data)
     store = await Store.open(await SQLite.open(layout), FilesystemBlobs(layout))

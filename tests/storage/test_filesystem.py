@@ -340,6 +340,21 @@ async def test_reads_work_where_the_kernel_cannot_say_what_is_cached(
     assert await pull(await blobs.open(SHA256.digest(LARGE)), 5, PIECE + 7) == LARGE[5 : PIECE + 7]
 
 
+@pytest.mark.parametrize("start", [0, 100])
+async def test_a_reader_that_may_take_nothing_is_read_little_for(
+    blobs: FilesystemBlobs, start: int
+) -> None:
+    """The piece that waits for it, and the next, are all in memory that it costs."""
+    await keep(blobs, LARGE)
+    await pull(await blobs.open(SHA256.digest(LARGE)))
+    blob = await blobs.open(SHA256.digest(LARGE))
+    pieces = [piece async for piece in blob.chunks(start)]
+    await blob.close()
+    assert b"".join(pieces) == LARGE[start:]
+    kib = [len(piece) >> 10 for piece in pieces]
+    assert kib[:7] == [64, 64, 128, 256, 512, 1024, (len(LARGE) - start >> 10) - 2048]
+
+
 def test_what_was_found_good_is_not_believed_for_ever(tmp_path: Path) -> None:
     now = 0.0
     verified = Verified(lambda: now)

@@ -1,8 +1,9 @@
-"""A gateway behind a real uvicorn, and instances that are a few lines on a unix socket."""
+"""A gateway behind our uvicorn, and instances that are a few lines on a unix socket."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,9 +16,13 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from registry.connections import connected
+from registry.crowd import Crowd
 from registry.deploy.gateway import Gateway
 from registry.deploy.routes import Routes, Target
 from registry.deploy.runtimes import Address
+from registry.server import GATEWAY
+from registry.settings import ConnectionSettings
 from storage.digest import SHA256
 
 HOST = "hello.apps.example"
@@ -165,13 +170,16 @@ async def front(limits: dict[str, float]) -> AsyncIterator[Front]:
         log_config=None,
     )
     config.load()
+    crowd = Crowd(ConnectionSettings(), "gateway", limit=1000, clock=time.monotonic)
+    crowd.open()
+    config.http_protocol_class = connected(crowd, GATEWAY)
     state = ServerState()
 
-    def connected() -> asyncio.Protocol:
+    def accept() -> asyncio.Protocol:
         return config.http_protocol_class(config=config, server_state=state, app_state={})
 
     # uvicorn without its Server, whose start and stop cost every test 0.2 s of waiting.
-    server = await asyncio.get_running_loop().create_server(connected, "127.0.0.1", 0)
+    server = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
     yield Front(routes, gateway, server.sockets[0].getsockname()[1])
     server.close()
     for connection in list(state.connections):
@@ -179,4 +187,5 @@ async def front(limits: dict[str, float]) -> AsyncIterator[Front]:
     for task in list(state.tasks):
         task.cancel()
     await asyncio.gather(*state.tasks, return_exceptions=True)
+    crowd.close()
     await gateway.close()
