@@ -124,7 +124,7 @@ class Collector:
                 unknown = [
                     (digest, size)
                     for digest, size in names
-                    if not await self._database.read(partial(_known, digest))
+                    if not await self._database.read(partial(references.is_known, digest=digest))
                 ]
                 if unknown:
                     await self._database.write(partial(_quarantine, unknown, store.now()))
@@ -207,8 +207,7 @@ class _Needed:
 
     async def __call__(self) -> bool:
         def look(c: Connection) -> tuple[bool, bool]:
-            found = c.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", self._digest.text)
-            needed = found is not None or any(True for _ in damage.doubts(c))
+            needed = references.is_linked(c, self._digest) or bool(damage.doubts(c))
             return needed, paused(self._store.now(), c)
 
         self.answer, self.paused = await self._store.database.read(look)
@@ -229,14 +228,6 @@ def _trash(c: Connection, before: float) -> list[tuple[Digest, int]]:
     """What has been in quarantine since before then, with sizes in bytes."""
     rows = c.all("SELECT digest, size FROM trash WHERE since < ? ORDER BY since", before)
     return [(Digest.parse(text(digest)), whole(size)) for digest, size in rows]
-
-
-def _known(digest: Digest, c: Connection) -> bool:
-    row = c.one(
-        "SELECT 1 FROM links WHERE digest = ? UNION ALL SELECT 1 FROM trash WHERE digest = ?",
-        *(digest.text, digest.text),
-    )
-    return row is not None
 
 
 def _quarantine(found: list[tuple[Digest, int]], now: float, c: Connection) -> None:

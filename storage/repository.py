@@ -233,9 +233,7 @@ class Repository:
             await self._pushed.write(change)
 
         async def linked(digest: Digest) -> bool:
-            find = "SELECT 1 FROM links WHERE digest = ? LIMIT 1"
-            row = await self._database.read(lambda c: c.one(find, digest.text))
-            return row is not None
+            return await self._database.read(lambda c: references.is_linked(c, digest))
 
         return UploadSession(
             id,
@@ -263,7 +261,6 @@ class Repository:
         without tags the manifest's own digest, stands for (None: nothing); nothing is kept when it
         raises. Raises Immutable when one of the tags is something else for good.
         """
-        subject = manifest.subject
         reference = tags[0] if tags else manifest.digest
 
         def change(c: Connection) -> None:
@@ -285,11 +282,7 @@ class Repository:
                 " annotations = excluded.annotations, size = excluded.size, body = excluded.body",
                 repository,
                 manifest.digest.text,
-                manifest.media_type,
-                subject.digest.text if subject and subject.digest else None,
-                manifest.artifact_type,
-                json.dumps(dict(manifest.annotations), ensure_ascii=False),
-                len(manifest.body),
+                *statements.columns(manifest),
                 now,
                 manifest.body,
             )

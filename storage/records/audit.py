@@ -7,7 +7,6 @@ proves is put right from it; what it cannot prove is marked, and a push puts it 
 from __future__ import annotations
 
 import enum
-import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +14,7 @@ from storage.digest import Digest
 from storage.document import parse_object
 from storage.errors import DigestInvalid, ManifestInvalid
 from storage.manifest import Manifest
-from storage.records import references, seals
+from storage.records import references, seals, statements
 from storage.records.database import Connection, Row
 
 
@@ -56,7 +55,7 @@ def check_manifest(c: Connection, row: int, fits: bool) -> ManifestFlaw | None:
             return ManifestFlaw(f"it cannot be read: {error}", Cure.NONE)
         return ManifestFlaw("its media type is not what was sent", Cure.PUSH)
     said = (media_type, _text(subject), _text(kind), _text(annotations), size)
-    if said != columns(manifest):
+    if said != statements.columns(manifest):
         return ManifestFlaw("its row does not say what its body says", Cure.MEND, manifest)
     if not fits:
         if _named(body) is None:
@@ -67,24 +66,12 @@ def check_manifest(c: Connection, row: int, fits: bool) -> ManifestFlaw | None:
     return None
 
 
-def columns(manifest: Manifest) -> tuple[str, str | None, str | None, str, int]:
-    """Media type, subject, type of artifact, annotations and size, as a row says them."""
-    subject = manifest.subject
-    return (
-        manifest.media_type,
-        subject.digest.text if subject and subject.digest else None,
-        manifest.artifact_type,
-        json.dumps(dict(manifest.annotations), ensure_ascii=False),
-        len(manifest.body),
-    )
-
-
 def mend_manifest(c: Connection, table: seals.Table, row: int, manifest: Manifest) -> None:
     """Write what its body says into its row, and its edges."""
     c.execute(
         "UPDATE manifests SET media_type = ?, subject = ?, artifact_type = ?, annotations = ?,"
         " size = ? WHERE rowid = ?",
-        *(*columns(manifest), row),
+        *(*statements.columns(manifest), row),
     )
     seals.reseal(c, table, (row,))
     found = c.one("SELECT repository FROM manifests WHERE rowid = ?", row)
@@ -107,7 +94,7 @@ def loose_edges(c: Connection, after: seals.Key | None, limit: int) -> tuple[lis
             " > (?, CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))"
         )
     rows = c.all(
-        f"SELECT repository, {_BYTES_OF_EDGE}, {_HAS_NO_MANIFEST} FROM edges{where}"  # noqa: S608
+        f"SELECT repository, {_BYTES_OF_EDGE}, {_HAS_NO_MANIFEST} FROM edges{where}"
         " ORDER BY repository, parent, child, relation LIMIT ?",
         *(*(after or ()), limit),
     )
@@ -117,7 +104,7 @@ def loose_edges(c: Connection, after: seals.Key | None, limit: int) -> tuple[lis
 def remove_edge(c: Connection, edge: Row) -> None:
     """If it still comes from no manifest."""
     c.execute(
-        "DELETE FROM edges WHERE repository = ? AND parent = CAST(? AS TEXT)"  # noqa: S608
+        "DELETE FROM edges WHERE repository = ? AND parent = CAST(? AS TEXT)"
         f" AND child = CAST(? AS TEXT) AND relation = CAST(? AS TEXT) AND {_HAS_NO_MANIFEST}",
         *edge[:4],
     )
@@ -131,7 +118,7 @@ def wrong_tags(c: Connection, after: seals.Key | None, limit: int) -> tuple[list
     """
     where = "" if after is None else " WHERE (t.repository, t.name) > (?, CAST(? AS TEXT))"
     rows = c.all(
-        "SELECT t.repository, CAST(t.name AS BLOB), CAST(r.name AS BLOB),"  # noqa: S608 - constants
+        "SELECT t.repository, CAST(t.name AS BLOB), CAST(r.name AS BLOB),"
         " m.digest IS t.digest AND m.tag IS t.name AND m.repository IS t.repository"
         " FROM tags AS t LEFT JOIN tag_moves AS m ON m.generation = t.generation"
         f" LEFT JOIN repositories AS r ON r.id = t.repository{where}"
@@ -164,7 +151,7 @@ def _edges(c: Connection, repository: int, digest: Digest) -> set[Row]:
     return set(
         c.all(
             # Two questions: for one with OR, SQLite reads all edges of the repository.
-            f"SELECT {_BYTES_OF_EDGE} FROM edges"  # noqa: S608
+            f"SELECT {_BYTES_OF_EDGE} FROM edges"
             " WHERE repository = ? AND parent = ? AND relation = 'content' UNION ALL"
             f" SELECT {_BYTES_OF_EDGE} FROM edges"
             " WHERE repository = ? AND child = ? AND relation = 'referrer'",

@@ -30,7 +30,7 @@ def mark(c: Connection, kind: str, repository: int, name: str, reason: str, now:
 
 def mark_blob(c: Connection, digest: Digest, reason: str, now: float) -> None:
     """If any repository has it: what none has is garbage, and wrong or not, it goes."""
-    if c.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", digest.text) is not None:
+    if references.is_linked(c, digest):
         mark(c, BLOB, NOWHERE, digest.text, reason, now)
 
 

@@ -127,6 +127,20 @@ def loose(c: Connection, repository: int, digest: str, kind: str, before: float)
     return row is not None
 
 
+def is_linked(c: Connection, digest: Digest) -> bool:
+    """Whether any repository has the blob."""
+    return c.one("SELECT 1 FROM links WHERE digest = ? LIMIT 1", digest.text) is not None
+
+
+def is_known(c: Connection, digest: Digest) -> bool:
+    """Whether any row leads to its bytes."""
+    row = c.one(
+        "SELECT 1 FROM links WHERE digest = ? UNION ALL SELECT 1 FROM trash WHERE digest = ?",
+        *(digest.text, digest.text),
+    )
+    return row is not None
+
+
 def read_all(c: Connection) -> None:
     """The edges and leases of what was kept before there were any. A step of the schema."""
     after: tuple[Value, Value] = (0, "")

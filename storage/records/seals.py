@@ -77,7 +77,7 @@ class Table:
     def triggers(self) -> dict[str, str]:
         """By name, as they are kept by SQLite."""
         where = " AND ".join(f"{column} = NEW.{column}" for column in self.key)
-        update = f"UPDATE {_quoted(self.name)} SET {COLUMN} = {self.seal('NEW.')} WHERE {where}"  # noqa: S608 - names of our tables
+        update = f"UPDATE {_quoted(self.name)} SET {COLUMN} = {self.seal('NEW.')} WHERE {where}"
         # Not of the seal itself, which would go round.
         changes = ", ".join(map(_quoted, self.columns))
         events = {"insert": "INSERT", "update": f"UPDATE OF {changes}"}
@@ -102,7 +102,7 @@ class Page:
 def intact(c: Connection) -> bool:
     """Whether tables and triggers are those that were sealed, or none ever were."""
     if c.one(_SEALED, _SCHEMA) is not None:
-        return c.all(f"SELECT crc FROM {_SCHEMA}") == [(_schema(c),)]  # noqa: S608
+        return c.all(f"SELECT crc FROM {_SCHEMA}") == [(_schema(c),)]
     return not c.all(_TRIGGERS)
 
 
@@ -132,7 +132,7 @@ def seal(c: Connection) -> None:
             if name in there:
                 c.execute(f"DROP TRIGGER {_quoted(name)}")
             c.execute(sql)
-        c.execute(f"UPDATE {_quoted(table.name)} SET {COLUMN} = {table.seal()}")  # noqa: S608
+        c.execute(f"UPDATE {_quoted(table.name)} SET {COLUMN} = {table.seal()}")
     _admit(c)
 
 
@@ -144,9 +144,9 @@ def admit(c: Connection) -> None:
 
 def _admit(c: Connection) -> None:
     crc = _schema(c)
-    if c.one(f"SELECT crc FROM {_SCHEMA}") != (crc,):  # noqa: S608
-        c.execute(f"DELETE FROM {_SCHEMA}")  # noqa: S608
-        c.execute(f"INSERT INTO {_SCHEMA} (id, crc) VALUES (1, ?)", crc)  # noqa: S608
+    if c.one(f"SELECT crc FROM {_SCHEMA}") != (crc,):
+        c.execute(f"DELETE FROM {_SCHEMA}")
+        c.execute(f"INSERT INTO {_SCHEMA} (id, crc) VALUES (1, ?)", crc)
 
 
 def tables(c: Connection) -> list[Table]:
@@ -199,7 +199,7 @@ def page(c: Connection, table: Table, after: Key | None, limit: int) -> Page:
     where, parameters = _after(table.key, after)
     assert table.sealed
     rows = c.all(
-        f"SELECT {COLUMN}, {', '.join(shown)} FROM {_quoted(table.name)}{where}"  # noqa: S608
+        f"SELECT {COLUMN}, {', '.join(shown)} FROM {_quoted(table.name)}{where}"
         f" ORDER BY {', '.join(table.key)} LIMIT ?",
         *(*parameters, limit),
     )
@@ -223,7 +223,7 @@ def fits(c: Connection, table: Table, key: Key) -> bool:
         f"{name} = {_parameter(part)}" for name, part in zip(table.key, key, strict=True)
     )
     row = c.one(
-        f"SELECT {COLUMN}, {', '.join(shown)} FROM {_quoted(table.name)} WHERE {where}",  # noqa: S608
+        f"SELECT {COLUMN}, {', '.join(shown)} FROM {_quoted(table.name)} WHERE {where}",
         *key,
     )
     return row is None or _fits(table, row[0], row[1:])
@@ -235,7 +235,7 @@ def reseal(c: Connection, table: Table, key: Key) -> None:
         f"{name} = {_parameter(part)}" for name, part in zip(table.key, key, strict=True)
     )
     c.execute(
-        f"UPDATE {_quoted(table.name)} SET {COLUMN} = {table.seal()} WHERE {where}",  # noqa: S608
+        f"UPDATE {_quoted(table.name)} SET {COLUMN} = {table.seal()} WHERE {where}",
         *key,
     )
 

@@ -6,6 +6,7 @@ transaction that it is a part of.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from storage.digest import Digest
@@ -79,6 +80,18 @@ def move_tags(
         if left is not None and left[0] != digest.text:
             references.lease_manifest(c, repository, text(left[0]), now)
     references.unlease_manifest(c, repository, digest)
+
+
+def columns(manifest: Manifest) -> tuple[str, str | None, str | None, str, int]:
+    """Media type, subject, type of artifact, annotations and size, as a row says them."""
+    subject = manifest.subject
+    return (
+        manifest.media_type,
+        subject.digest.text if subject and subject.digest else None,
+        manifest.artifact_type,
+        json.dumps(dict(manifest.annotations), ensure_ascii=False),
+        len(manifest.body),
+    )
 
 
 def refuse_moves(

@@ -9,7 +9,7 @@ from storage.blobs import Flaw, Pace
 from storage.damage import condemn
 from storage.digest import Digest
 from storage.errors import DigestInvalid
-from storage.records import damage
+from storage.records import damage, references
 from storage.records.database import Connection, Row, Value
 from storage.store import Store
 from storage.verify.findings import (
@@ -161,14 +161,7 @@ def _linked(c: Connection, after: Position) -> list[Row]:
 
 def _unknown(c: Connection, names: list[tuple[Digest, int]]) -> int:
     """How many of them no row leads to."""
-    return sum(
-        c.one(
-            "SELECT 1 FROM links WHERE digest = ? UNION ALL SELECT 1 FROM trash WHERE digest = ?",
-            *(digest.text, digest.text),
-        )
-        is None
-        for digest, _ in names
-    )
+    return sum(not references.is_known(c, digest) for digest, _ in names)
 
 
 def _unless_lost(flaw: Flaw | None) -> Flaw | None:

@@ -26,9 +26,10 @@ from typing import Final
 
 from tests.durability.journal import Journal, broken
 from tests.durability.mixed import GRACE, REPOSITORIES, UPLOAD_AGE, Blobs, Client
-from tests.durability.witness import Registry, Tally
+from tests.durability.witness import Registry
 from tests.durability.workers import Workers
 from tests.servers import SPINDLE, Spindle, wait_for
+from tests.tally import Tally
 
 CLIENTS: Final = 6
 SECONDS: Final = 600.0
@@ -109,7 +110,17 @@ def _collect(data: Path, over: threading.Event, chance: random.Random, tally: Ta
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SPINDLE_")}
     while not over.is_set():
         with subprocess.Popen(
-            [SPINDLE, "collect", "--data", data, *COLLECTING, "--set", f"{AGE}={UPLOAD_AGE}"],
+            [
+                SPINDLE,
+                "collect",
+                "--data",
+                data,
+                *COLLECTING,
+                "--set",
+                "limits.reserve=64KiB",
+                "--set",
+                f"{AGE}={UPLOAD_AGE}",
+            ],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Final
 
 from storage.digest import SHA256
 from tests.durability.journal import ABSENT, DONE, UNKNOWN, Entry, Journal
 from tests.durability.wire import Answer, Broken, ask
+from tests.tally import Tally
 
 PATIENCE: Final = 30.0  # seconds, in which one of many tries has to be answered
 NEVER: Final = math.inf
 IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
-
-
-@dataclass
-class Tally:
-    """What the clients did and saw; shared by them."""
-
-    done: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, what: str) -> None:
-        with self.lock:
-            self.done[what] += 1
-
-    def complain(self, what: str) -> None:
-        with self.lock:
-            self.wrong.append(what)
 
 
 class Registry:

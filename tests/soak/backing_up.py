@@ -33,8 +33,9 @@ from storage.records.sqlite import SQLite
 from storage.repository import Repository
 from storage.store import Store
 from tests.servers import SPINDLE, Spindle
-from tests.soak.collecting import BLOBS, GRACE, PUSHERS, Pusher, Tally
+from tests.soak.collecting import BLOBS, GRACE, PUSHERS, Pusher
 from tests.storage.content import pull
+from tests.tally import Tally
 
 SETTINGS: Final = (
     *("--set", f"collect.grace={GRACE}"),

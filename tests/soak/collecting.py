@@ -22,12 +22,13 @@ import threading
 import time
 from collections import Counter
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from storage.digest import SHA256
 from tests.servers import Spindle
+from tests.tally import Tally
 
 PUSHERS: Final = 8
 BLOBS: Final = 400  # some are in use at any time, and some have just become garbage
@@ -45,23 +46,6 @@ SETTINGS: Final = (
 )
 OCI_IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
-
-
-@dataclass
-class Tally:
-    """What the pushers did and saw; shared by them."""
-
-    done: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def count(self, what: str) -> None:
-        with self.lock:
-            self.done[what] += 1
-
-    def complain(self, what: str) -> None:
-        with self.lock:
-            self.wrong.append(what)
 
 
 @dataclass(frozen=True)
