@@ -179,6 +179,7 @@ def run(config: Config, sockets: Sockets, roles: Role) -> None:
 async def prepare(config: Config) -> None:
     """Check the data directory and bring its records up to date; raises StorageError or OSError."""
     async with app.open_records(config) as records:
+        await records.store.reserve.trim()
         if not records.store.reserve.whole:
             structlog.get_logger().warning(NO_ROOM, reserve=str(config.limits.reserve))
 

@@ -35,7 +35,14 @@ class Reserve(Protocol):
         ...
 
     async def fill(self) -> bool:
-        """Take as much as there is room for; whether it is whole then. Raises other OSErrors."""
+        """Take what is missing, if there is room; whether it is whole then. Raises other OSErrors.
+
+        What others took beyond that stays. Nobody sees it less whole meanwhile.
+        """
+        ...
+
+    async def trim(self) -> None:
+        """Make free what is more than it is to be, since the settings asked for more earlier."""
         ...
 
 
@@ -49,6 +56,9 @@ class Boundless:
 
     async def fill(self) -> bool:
         return True
+
+    async def trim(self) -> None:
+        pass
 
 
 def demand(reserve: Reserve) -> None:

@@ -47,6 +47,9 @@ class FilesystemReserve:
     async def fill(self) -> bool:
         return await asyncio.to_thread(self._fill)
 
+    async def trim(self) -> None:
+        await asyncio.to_thread(self._trim)
+
     def _give_up(self) -> None:
         with suppress(OSError), self._locked():
             for part in reversed(self._parts):
@@ -70,15 +73,24 @@ class FilesystemReserve:
                 raise
         return self.whole
 
+    def _trim(self) -> None:
+        with suppress(OSError), self._locked():
+            for part in self._parts:
+                file = calls.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    if calls.fstat(file).st_size > self._part:
+                        calls.ftruncate(file, self._part)
+                finally:
+                    calls.close(file)
+
     def _take(self, part: str) -> None:
         file = calls.open(part, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
         try:
             found = calls.fstat(file)
             # A copy of the directory may have made it a file of the same size without blocks.
-            if found.st_size == self._part and found.st_blocks * 512 >= self._part:
-                return
-            calls.ftruncate(file, 0)
-            self._allocate(file)
+            missing = self._part - min(found.st_blocks * 512, found.st_size)
+            if missing > 0:
+                self._allocate(file, missing)
         except OSError:
             # A piece that is too small helps nobody; what is left is better left free.
             with suppress(OSError):
@@ -87,11 +99,12 @@ class FilesystemReserve:
         finally:
             calls.close(file)
 
-    def _allocate(self, file: int) -> None:
+    def _allocate(self, file: int, missing: int) -> None:
+        """In place: a part that is too short for a moment would refuse pushes of others."""
         # Asked first: an attempt may take all there is for a moment, and others need it.
         found = calls.fstatvfs(file)
         free = found.f_bavail if os.geteuid() else found.f_bfree
-        if free * found.f_frsize < self._part:
+        if free * found.f_frsize < missing:
             raise OSError(errno.ENOSPC, "no room for the reserve")
         try:
             calls.posix_fallocate(file, 0, self._part)

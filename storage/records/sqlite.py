@@ -8,6 +8,7 @@ has one writer at a time anyway; the writers of other processes are waited for.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -132,13 +133,26 @@ def _connect(pragmas: Sequence[str], name: Path | str) -> sqlite3.Connection:
     )
     try:
         seals.register(connection)
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection)
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """WAL mode. SQLite does not wait for others that change to it at the same time, so we do."""
+    until = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def _make_migrations(connection: Connection) -> None:

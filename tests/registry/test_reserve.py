@@ -33,6 +33,9 @@ class Tight:
         self.whole = self.room
         return self.whole
 
+    async def trim(self) -> None:
+        pass
+
 
 async def test_it_is_put_back_when_there_is_room_and_that_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

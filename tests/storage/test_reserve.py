@@ -142,7 +142,32 @@ async def test_another_size_in_the_settings_is_taken_over(
     resized = FilesystemReserve(layout, size)
     assert await resized.fill()
     assert resized.whole
+    await resized.trim()
     assert size <= sum(taken(layout)) < size + SIZE // 2
+
+
+async def test_another_process_takes_nothing_of_it(
+    reserve: FilesystemReserve, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command beside the server, which has other settings; or a file system that compresses."""
+    seen = []
+    real = calls.posix_fallocate
+
+    def watched(file: int, at: int, size: int) -> None:
+        seen.append(reserve.whole)
+        real(file, at, size)
+        seen.append(reserve.whole)
+
+    monkeypatch.setattr(calls, "posix_fallocate", watched)
+    for size in (SIZE // 2, SIZE, SIZE * 2):
+        assert await FilesystemReserve(layout, size).fill()
+        assert reserve.whole
+    for part in layout.reserve_parts:  # as a copy without its blocks
+        os.truncate(part, 0)
+        os.truncate(part, SIZE // 2)
+    assert await reserve.fill()
+    assert seen == [True] * 16
+    assert sum(taken(layout)) >= SIZE
 
 
 async def test_none_is_always_whole_and_takes_nothing(
