@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import json
+import math
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from storage import errors as storage
@@ -17,6 +19,29 @@ Header: TypeAlias = tuple[bytes, bytes]
 
 class RequestError(Exception):
     """Something about the request itself, before what is stored matters."""
+
+
+class Unauthorized(RequestError):
+    """Who asks has to sign in, or did so with what is wrong, revoked or expired: 401.
+
+    `headers` are the challenges. What was wrong with a credential is for the audit, not for here.
+    """
+
+    def __init__(self, message: str, headers: Sequence[Header] = ()) -> None:
+        super().__init__(message)
+        self.headers = tuple(headers)
+
+
+class Denied(RequestError):
+    """Somebody who signed in may not do this, and may know that it is there: 403."""
+
+
+class TooManyRequests(RequestError):
+    """Too many of one sort from somebody, or of all together: 429. Again in `after` seconds."""
+
+    def __init__(self, message: str, *, after: float) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class PathUnknown(RequestError):
@@ -98,6 +123,9 @@ TABLE: Final[dict[type[Exception], tuple[int, str]]] = {
     storage.LayoutUnknown: (500, UNKNOWN),
     storage.LayoutRefused: (500, UNKNOWN),
     storage.StorageError: (500, UNKNOWN),
+    Unauthorized: (401, "UNAUTHORIZED"),
+    Denied: (403, "DENIED"),
+    TooManyRequests: (429, "TOOMANYREQUESTS"),
     PathUnknown: (404, "UNSUPPORTED"),  # not NAME_UNKNOWN: oras takes that for "ask again later"
     MethodRefused: (405, "UNSUPPORTED"),
     QueryInvalid: (400, "UNSUPPORTED"),
@@ -148,6 +176,10 @@ def _headers(error: Exception, path: str) -> list[Header]:
             return [(b"allow", error.allow.encode())]
         case RangeUnsatisfiable():
             return [(b"content-range", b"bytes */%d" % error.size)]
+        case Unauthorized():
+            return list(error.headers)
+        case TooManyRequests():
+            return [(b"retry-after", b"%d" % max(1, math.ceil(error.after)))]
         case storage.UploadsTooMany():
             return [(b"retry-after", b"10")]
         case storage.UploadOffset():

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 
+from registry.audit import Audit, NoAudit
+from registry.auth.gate import Gate, Open
+from registry.auth.identity import ANYBODY, Principal
 from registry.errors import (
     BodyTooLarge,
     ClientDisconnect,
@@ -50,6 +53,8 @@ class Registry:
     """Entries of a list in one answer."""
     forecast: Forecast | None = None
     """Tells, for the log, what a deletion will free; None: that is not logged."""
+    gate: Gate = field(default_factory=Open)
+    audit: Audit = field(default_factory=NoAudit)
 
 
 class Exchange:
@@ -66,6 +71,7 @@ class Exchange:
         "method",
         "name",
         "path",
+        "principal",
         "registry",
         "started",
     )
@@ -79,6 +85,7 @@ class Exchange:
         """The part of the path where a repository's name has to be."""
         self.last = ""
         """The last segment: a digest, a reference, the id of an upload session."""
+        self.principal: Principal = ANYBODY
         self.started = False
         """Whether an answer was begun."""
         self._scope, self._receive, self._send = scope, receive, send

@@ -223,6 +223,18 @@ class ConnectionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthSettings:
+    enabled: bool = _setting(False, "who may do what is decided by the policy file", Flag.parse)
+    users: Path = _setting(Path(), "an htpasswd file (bcrypt); else `htpasswd` in the data")
+    policy: Path = _setting(Path(), "the policy file; else `policy.toml` in the data directory")
+    challenge: str = _setting(
+        "bearer", "bearer or basic: how clients are told to sign in", _one_of("bearer", "basic")
+    )
+    service: str = _setting("spindle", "the name of this registry in tokens and challenges")
+    token_life: Seconds = _setting(Seconds(3600), "a token can be used; 300 or more")
+
+
+@dataclass(frozen=True, slots=True)
 class DeploySettings:
     enabled: bool = _setting(True, "deploy the Spin applications that are pushed", Flag.parse)
     health_timeout: Seconds = _setting(Seconds(60), "until a new revision must be healthy")
@@ -285,6 +297,7 @@ class Config:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
+    auth: AuthSettings = field(default_factory=AuthSettings)
     deploy: DeploySettings = field(default_factory=DeploySettings)
     collect: CollectSettings = field(default_factory=CollectSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)

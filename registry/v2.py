@@ -11,6 +11,8 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from registry import blobs, catalog, extensions, manifests, referrers, tags, uploads
+from registry.audit import Audit, NoAudit
+from registry.auth.gate import Gate, Open
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
 from registry.exchange import JSON, Exchange, Registry
 from registry.permissions import Need
@@ -146,8 +148,14 @@ class V2:
         blob_limit: int | None = None,
         page_limit: int = PAGE_LIMIT,
         forecast: Forecast | None = None,
+        gate: Gate | None = None,
+        audit: Audit | None = None,
     ) -> None:
-        self._registry = Registry(store, moved, manifest_limit, blob_limit, page_limit, forecast)
+        self._registry = Registry(
+            *(store, moved, manifest_limit, blob_limit, page_limit, forecast),
+            gate or Open(),
+            audit or NoAudit(),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, self._registry)
