@@ -996,4 +996,19 @@ BREAKS: Final = (
         "            calls.ftruncate(file, self._part)\n",
         "tests/storage/test_reserve.py::test_it_takes_real_room",
     ),
+    Break(
+        "a part of the reserve is given up to take it again",
+        "storage/filesystem/reserve.py",
+        "            if missing > 0:\n",
+        "            if missing > 0:\n                calls.ftruncate(file, 0)\n",
+        "tests/storage/test_reserve.py::test_another_process_takes_nothing_of_it",
+    ),
+    Break(
+        "who else makes the catalogue is not waited for",
+        "storage/records/sqlite.py",
+        " or time.monotonic() > until:\n",
+        " or time.monotonic() > 0:\n",
+        "tests/storage/test_upgrade.py::"
+        "test_who_makes_the_catalogue_at_the_same_time_is_waited_for",
+    ),
 )

@@ -13,6 +13,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,24 @@ def test_processes_that_start_together_upgrade_once(layout: Layout, step: int) -
         await store.close()
 
     assert forked(look)[0] == 0
+
+
+async def test_who_makes_the_catalogue_at_the_same_time_is_waited_for(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty(layout.root)
+    with closing(sqlite3.connect(layout.records, isolation_level=None)) as other:
+        other.execute("CREATE TABLE anything (x)")
+        other.execute("BEGIN IMMEDIATE")  # before it changes the journal's mode itself
+        waits = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            other.execute("COMMIT")
+
+        monkeypatch.setattr("time.sleep", wait)
+        await close_again(layout)
+    assert len(waits) == 1
 
 
 async def close_again(layout: Layout) -> None:
