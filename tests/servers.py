@@ -29,6 +29,8 @@ class Spindle:
         self.registry = "127.0.0.1:0"
         self.gateway = "127.0.0.1:0"
         self.log = data.with_name(f"{data.name}.log")
+        self.headers: dict[str, str] = {}
+        """Of what is asked of it here: where one has to sign in, an Authorization."""
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
@@ -59,7 +61,7 @@ class Spindle:
                 break
         else:
             raise AssertionError(f"the server did not start:\n{greeting}{self.log.read_text()}")
-        wait_for(lambda: get(f"http://{self.registry}/v2/")[0] == 200, "GET /v2/ to answer")
+        wait_for(lambda: self.get("/v2/")[0] == 200, "GET /v2/ to answer")
 
     @property
     def pid(self) -> int:
@@ -84,9 +86,12 @@ class Spindle:
         if self._process is not None:
             self.stop()
 
+    def get(self, path: str) -> tuple[int, bytes]:
+        return get(f"http://{self.registry}{path}", headers=self.headers)
+
     def app(self, name: str) -> dict[str, Any]:
         """What GET /v1/apps/<name> says."""
-        status, body = get(f"http://{self.registry}/v1/apps/{name}")
+        status, body = self.get(f"/v1/apps/{name}")
         assert status == 200, body
         found: dict[str, Any] = json.loads(body)
         return found
@@ -95,7 +100,7 @@ class Spindle:
         """Until that digest is live."""
 
         def live() -> bool:
-            status, body = get(f"http://{self.registry}/v1/apps/{name}")
+            status, body = self.get(f"/v1/apps/{name}")
             return status == 200 and (json.loads(body)["live"] or {}).get("digest") == digest
 
         wait_for(live, f"{digest} to be live\n{self.log.read_text()[-4000:]}")
@@ -106,7 +111,7 @@ class Spindle:
         last: dict[str, Any] = {}
 
         def reached() -> bool:
-            status, body = get(f"http://{self.registry}/v1/apps/{name}")
+            status, body = self.get(f"/v1/apps/{name}")
             revisions = json.loads(body)["revisions"] if status == 200 else []
             for revision in revisions:
                 if revision["digest"] == digest:
