@@ -38,6 +38,8 @@ def basic(user: tuple[str, str]) -> str:
 class SignedIn(Spindle):
     """`challenge` is how clients are told to sign in: basic or bearer."""
 
+    policy = POLICY.format(accounts="\n".join(f'{name} = ["user:ada"]' for name in ACCOUNTS))
+
     def __init__(self, data: Path, *arguments: str, challenge: str = "bearer") -> None:
         super().__init__(
             data,
@@ -47,14 +49,28 @@ class SignedIn(Spindle):
         self.headers = {"Authorization": basic(OWNER)}
 
     def start(self) -> None:
-        if not (self.data / "policy.toml").exists():
+        policy = self.data / "policy.toml"
+        if not policy.exists():
             for user in (OWNER, STRANGER):
                 add(self.data, user)
-            accounts = "\n".join(f'{account} = ["user:ada"]' for account in ACCOUNTS)
-            policy = self.data / "policy.toml"
-            policy.write_text(POLICY.format(accounts=accounts))
+            policy.write_text(self.policy)
             policy.chmod(0o600)
         super().start()
+
+
+class Anybody(SignedIn):
+    """Where nobody needs to sign in, since the policy lets everybody do everything."""
+
+    policy = """
+[[allow]]
+who = ["anonymous"]
+repository = ["**"]
+actions = ["admin"]
+"""
+
+    def __init__(self, data: Path) -> None:
+        super().__init__(data)
+        self.headers = {}
 
 
 def add(data: Path, user: tuple[str, str]) -> None:

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tests.conformance import older
 from tests.servers import Spindle
+from tests.signed_in import OWNER, Anybody, SignedIn
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,18 @@ EDITIONS: Final[Mapping[str, Edition]] = {
     "1.1": Edition({**_SETTINGS, "OCI_VERSION": "1.1"}, total=862, disabled=2),
     "1.0": Edition({**_SETTINGS, "OCI_VERSION": "1.0"}, total=858, disabled=8),
 }
-SERVERS: Final[Mapping[str, tuple[str, ...]]] = {
-    "one process": (),
-    "two workers": ("--workers", "2"),
+SERVERS: Final[Mapping[str, Callable[[Path], Spindle]]] = {
+    "one process": Spindle,
+    "two workers": lambda data: Spindle(data, "--workers", "2"),
+    "Basic": lambda data: SignedIn(data, challenge="basic"),
+    "Bearer": lambda data: SignedIn(data, "--workers", "2", challenge="bearer"),
+    "a policy for anybody": Anybody,
 }
+"""By name: how each is made, given its data directory."""
 
 
-def run(program: Path, registry: str, results: Path, edition: Edition = STRICT) -> Counts:
-    """Run the program against HOST:PORT; its report.html is in `results` afterwards.
+def run(program: Path, server: Spindle, results: Path, edition: Edition = STRICT) -> Counts:
+    """Run the program, signed in where one has to; its report.html is in `results` afterwards.
 
     Raises RuntimeError when it reports nothing.
     """
@@ -109,7 +114,10 @@ def run(program: Path, registry: str, results: Path, edition: Edition = STRICT) 
     (results / "junit.xml").unlink(missing_ok=True)
     # Nothing of the caller's that begins with OCI_ may soften the configuration.
     environment = {name: text for name, text in os.environ.items() if not name.startswith("OCI_")}
-    environment |= {"OCI_REGISTRY": registry, "OCI_RESULTS_DIR": str(results), **edition.settings}
+    environment |= {"OCI_REGISTRY": server.registry, "OCI_RESULTS_DIR": str(results)}
+    environment |= edition.settings
+    if isinstance(server, SignedIn) and server.headers:
+        environment["OCI_USERNAME"], environment["OCI_PASSWORD"] = OWNER
     done = subprocess.run(
         [program],
         env=environment,
@@ -147,14 +155,14 @@ def main() -> int:
     program, results, *others = (Path(argument).absolute() for argument in sys.argv[1:])
     met = True
     with tempfile.TemporaryDirectory() as scratch:
-        for server, arguments in SERVERS.items():
+        for server, made in SERVERS.items():
             data = Path(scratch) / server.replace(" ", "-") / "data"
             data.parent.mkdir()
-            with Spindle(data, *arguments) as running:
+            with made(data) as running:
                 for name, edition in EDITIONS.items():
                     place = results if edition is STRICT else Path(scratch) / name
                     for attempt in ("first", "again"):
-                        counts = run(program, running.registry, place, edition)
+                        counts = run(program, running, place, edition)
                         print(f"{server}, {name}, {attempt}: {counts}")
                         if not edition.met_by(counts):
                             met = False
@@ -162,7 +170,7 @@ def main() -> int:
                                 f"  expected {edition.total}, of them {edition.disabled} disabled"
                             )
                             print(*(f"  not passed: {test}" for test in counts.odd), sep="\n")
-                for order, settings in older.ORDERS.items() if others else ():
+                for order, settings in older.ORDERS.items() if others and not running.headers else ():
                     place = Path(scratch) / "older"
                     outcome = older.run(others[0], running.registry, place, settings)
                     print(f"{server}, the suite of 1.1.1, {order}: {outcome}")

@@ -24,7 +24,7 @@ def server(
     program: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Spindle]:
     data = tmp_path_factory.mktemp("official") / "data"
-    with Spindle(data, *SERVERS[request.param]) as running:
+    with SERVERS[request.param](data) as running:
         yield running
 
 
@@ -34,7 +34,7 @@ def test_everything_passes_and_nothing_is_skipped(
     program: Path, server: Spindle, tmp_path: Path, edition: str, attempt: str
 ) -> None:
     """Also over what an earlier run left behind, be it of another version."""
-    counts = official.run(program, server.registry, tmp_path, EDITIONS[edition])
+    counts = official.run(program, server, tmp_path, EDITIONS[edition])
     assert EDITIONS[edition].met_by(counts), f"{counts}\n{counts.odd}"
 
 
