@@ -22,6 +22,15 @@ from storage.names import NAME_LENGTH
 
 TAG_LENGTH: Final = 128
 
+# Of a component of a name, as storage.names quotes its grammar: where a character leads from what
+# stood last. Begun is "", a letter or digit "a", and only after one of those may it end.
+_GRAMMAR: Final = {
+    **{(last, "a"): "a" for last in ("", "a", ".", "_", "__", "-")},
+    **{("a", separator): separator for separator in (".", "_", "-")},
+    ("_", "_"): "__",
+    ("-", "-"): "-",
+}
+
 _REPOSITORY = re.compile(r"[a-z0-9._/*?-]+", re.ASCII)
 _TAG = re.compile(r"[A-Za-z0-9._*?-]+", re.ASCII)
 
@@ -40,6 +49,8 @@ class Pattern:
     _length: int = field(compare=False, repr=False)
     _begins: str = field(compare=False, repr=False)
     """What stands before the first * or ?, without a slash that a ** may do without."""
+    _ends: str = field(compare=False, repr=False)
+    """The same of what stands behind the last."""
 
     @staticmethod
     def repository(text: str) -> Pattern:
@@ -54,6 +65,11 @@ class Pattern:
             raise ValueError(f"{text!r} fits nothing: no name has an empty component")
         if any("**" in component and component != "**" for component in components):
             raise ValueError(f"{text!r}: ** stands for whole components, such as acme/**")
+        if not all(map(_possible, components)):
+            raise ValueError(
+                f"{text!r} fits nothing: in a name, '.', '_', '__' and dashes stand between letters"
+                " or digits"
+            )
         return _compiled(text)
 
     @staticmethod
@@ -69,11 +85,13 @@ class Pattern:
         return _compiled(text)
 
     def fits(self, name: str) -> bool:
-        if not name.startswith(self._begins):
+        if not (name.startswith(self._begins) and name.endswith(self._ends)):
             return False
         rest = self.text[len(self._begins) :]
         if rest in ("", "*"):  # as most are
             return "/" not in name[len(self._begins) :] if rest else name == self.text
+        if rest in ("**", "/**"):
+            return rest == "**" or name[len(self._begins) :][:1] in ("", "/")
         places = self._skipped(1)
         anything, no_slash = self._remain
         for character in name:
@@ -92,6 +110,22 @@ class Pattern:
 
     def __str__(self) -> str:
         return self.text
+
+
+def _possible(component: str) -> bool:
+    """Whether a component of a name could fit."""
+    reached = {""}
+    for symbol in component:
+        may = "a._-" if symbol in "*?" else symbol if symbol in "._-" else "a"
+        step = {_GRAMMAR.get((last, character), "none") for last in reached for character in may}
+        if symbol == "*":
+            # Each step leads on from the one before: three lead everywhere, such as a, _, __.
+            for _ in range(3):
+                reached |= step
+                step = {_GRAMMAR.get((last, one), "none") for last in reached for one in may}
+            step = reached
+        reached = step - {"none"}
+    return "a" in reached
 
 
 def _compiled(text: str) -> Pattern:
@@ -123,6 +157,7 @@ def _compiled(text: str) -> Pattern:
             case _:
                 advance[symbol] |= 1 << place
     begins = re.split(r"/?\*\*|[*?]", text, maxsplit=1)[0]
+    ends = re.split(r"\*\*/?|[*?]", text)[-1]
     return Pattern(
-        *(text, advance, (anything, no_slash), tuple(sorted(skip)), len(symbols), begins)
+        *(text, advance, (anything, no_slash), tuple(sorted(skip)), len(symbols), begins, ends)
     )

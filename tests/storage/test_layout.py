@@ -56,6 +56,15 @@ def test_a_creation_that_was_cut_short_is_finished_and_synced(
     assert ("fsync", str(root / "blobs" / "sha256")) in steps
 
 
+def test_the_files_of_who_may_what_can_be_there_before_the_first_start(tmp_path: Path) -> None:
+    named = Layout(tmp_path)
+    named.policy.write_text("# the policy")
+    named.users.write_text("ada:...")
+    opened = Layout.open(tmp_path)
+    assert opened.policy.read_text() == "# the policy"
+    assert opened.users.read_text() == "ada:..."
+
+
 def test_an_empty_directory_that_was_lost_is_made_again(tmp_path: Path) -> None:
     root = Layout.open(tmp_path / "data").root
     (root / "blobs" / "sha256" / "7f").rmdir()

@@ -66,6 +66,12 @@ def test_a_pattern_of_tags_fits_whole_tags(
         ("acme/shop/", "empty component"),
         ("acme**", "whole components"),
         ("acme/***", "whole components"),
+        ("acme/..", "fits nothing"),
+        ("acme/.*", "fits nothing"),
+        ("acme-/*", "fits nothing"),
+        ("a..?/b", "fits nothing"),
+        ("a___b", "fits nothing"),
+        ("a_-*/**", "fits nothing"),
     ],
 )
 def test_what_fits_no_repository_is_refused(text: str, reason: str) -> None:
@@ -87,6 +93,11 @@ def test_what_fits_no_repository_is_refused(text: str, reason: str) -> None:
 def test_what_fits_no_tag_is_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         Pattern.tag(text)
+
+
+@pytest.mark.parametrize("text", ["a-*", "*.*", "?-?", "a__?", "*__*", "*---*", "a?b?c", "**"])
+def test_what_some_repository_fits_is_a_pattern(text: str) -> None:
+    assert Pattern.repository(text).text == text
 
 
 def test_patterns_are_equal_by_what_they_say() -> None:
