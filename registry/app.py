@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.auth.robots import Robots
 from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
@@ -38,6 +40,7 @@ class Records:
     layout: Layout
     store: Store
     journal: Journal
+    robots: Robots
 
 
 @asynccontextmanager
@@ -58,11 +61,17 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
     try:
         journal = Journal(store.database)
         await journal.open()
+        robots = Robots(store.database)
+        await robots.open()
         with suppress(OSError):  # without it pushes are refused, and all else works
             await reserve.fill()
-        yield Records(layout, store, journal)
+        yield Records(layout, store, journal, robots)
     finally:
         await store.close()
+
+
+def users_file(config: Config, layout: Layout) -> Path:
+    return layout.users if config.auth.users == Path() else config.auth.users
 
 
 def nobody_to_wake() -> None:

@@ -19,6 +19,7 @@ import bcrypt
 
 from registry.auth.attempts import Attempts
 from registry.auth.htpasswd import CurrentUsers
+from registry.auth.robots import PREFIX
 from registry.auth.users import COST, User
 from registry.errors import TooManyRequests
 from storage.threads import Threads
@@ -28,6 +29,10 @@ THREADS: Final = 2
 QUEUE: Final = 16  # that wait for a thread; at cost 12 the last of them for two seconds
 REMEMBERED: Final = 60.0  # seconds
 MOST: Final = 4096  # passwords that are remembered; some 200 bytes each
+
+
+NO_HASH: Final = f"$2b$12${'.' * 22}{'a' * 31}"
+"""Fits no password that anybody could find."""
 
 
 class PasswordRefused(ValueError):
@@ -44,6 +49,8 @@ def hash_of(password: str, *, cost: int = COST) -> str:
             f"a password has at most {LONGEST} bytes, for bcrypt sees no more, and this one has"
             f" {len(encoded)}"
         )
+    if password.startswith(PREFIX):
+        raise PasswordRefused(f"a password does not begin with {PREFIX!r}: that is a robot's")
     if any(character < " " or character == "\x7f" for character in password):
         raise PasswordRefused("a password has no control characters, for no client sends them")
     return bcrypt.hashpw(encoded, bcrypt.gensalt(cost)).decode("ascii")
@@ -145,7 +152,7 @@ class Passwords:
         costs = self._users.current().costs or (COST,)
         drawn = hmac.digest(self._key, name.encode("utf-8", "surrogatepass"), "sha256")
         cost = costs[int.from_bytes(drawn[:8], "big") % len(costs)]
-        return f"$2b${cost:02}${'.' * 22}{'a' * 31}"
+        return NO_HASH.replace("$12$", f"${cost}$")
 
     def close(self) -> None:
         """Waits for what is under way."""

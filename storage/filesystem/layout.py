@@ -10,6 +10,7 @@
         reserve/<n>                 room for when the disk is full; need not be copied
         apps/<app>/                 what the deployer unpacked and what applications logged
         compiled/                   machine code; may be removed when nothing runs
+        htpasswd                    the users, unless auth.users names another file
 
 The fan-out directories are made and fsynced once, so that no blob ever lies in a directory that
 might itself be lost.
@@ -34,6 +35,7 @@ from storage.filesystem import calls, durable
 VERSION: Final = 1
 _MARKER: Final = "layout.json"
 _RESTORING: Final = "restore.json"
+_USERS: Final = "htpasswd"
 _ROOMS: Final = ("blobs", "uploads", "quarantine", "apps", "compiled")
 RESERVE_PARTS: Final = 4
 _FAN_OUT: Final = tuple(f"{number:02x}" for number in range(256))
@@ -41,7 +43,10 @@ _APP: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
 # What a fresh directory may hold: a creation that a crash cut short, and a file system's own.
 _EXPECTED: Final = frozenset(
-    {*_ROOMS, "reserve", _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new", "lost+found"}
+    {
+        *(*_ROOMS, "reserve", _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new", "lost+found"),
+        _USERS,  # which somebody may have put there before the first start
+    }
 )
 
 
@@ -57,6 +62,7 @@ class Layout:
         "reserve",
         "root",
         "uploads",
+        "users",
     )
 
     def __init__(self, root: Path) -> None:
@@ -64,6 +70,7 @@ class Layout:
         self.records = root / "records.db"
         self.apps = root / "apps"
         self.compiled = root / "compiled"
+        self.users = root / _USERS
         # Text from here on: these two are spelled on every request.
         self._blobs = str(root / "blobs")
         self.uploads = str(root / "uploads")
