@@ -12,6 +12,11 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.auth import administrator
+from registry.auth.authenticate import Authentication
+from registry.auth.gate import Gate, Open
+from registry.auth.htpasswd import Htpasswd
+from registry.auth.passwords import Passwords
 from registry.auth.robots import Robots
 from registry.collecting import forecast
 from registry.deploy import api
@@ -78,8 +83,35 @@ def nobody_to_wake() -> None:
     """The deployer lives in another process; it looks by itself five times a second."""
 
 
+@asynccontextmanager
+async def gate(config: Config, records: Records) -> AsyncIterator[Gate]:
+    """Who is let in, by the settings. Raises UsersInvalid, OSError."""
+    if not config.auth.enabled:
+        yield Open()
+        return
+    users = Htpasswd(users_file(config, records.layout))
+    closed = Authentication(
+        administrator.NoPolicy(),
+        administrator.decide,
+        users,
+        Passwords(users),
+        records.robots,
+        challenge=config.auth.challenge,
+        service=config.auth.service,
+    )
+    try:
+        yield closed
+    finally:
+        await closed.close()
+
+
 def create_app(
-    config: Config, records: Records, *, gateway_port: int, wake: Callable[[], None]
+    config: Config,
+    records: Records,
+    *,
+    gateway_port: int,
+    wake: Callable[[], None],
+    gate: Gate | None = None,
 ) -> ASGIApp:
     """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API."""
     v2 = V2(
@@ -88,6 +120,7 @@ def create_app(
         manifest_limit=config.limits.manifest,
         page_limit=config.limits.page,
         forecast=forecast(records.store, config),
+        gate=gate,
     )
     v1 = Starlette(
         routes=api.routes(
