@@ -6,11 +6,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.auth import administrator
+from registry.auth.authenticate import Authentication
+from registry.auth.gate import Gate, Open
+from registry.auth.htpasswd import Htpasswd
+from registry.auth.passwords import Passwords
+from registry.auth.robots import Robots
 from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
@@ -38,6 +45,7 @@ class Records:
     layout: Layout
     store: Store
     journal: Journal
+    robots: Robots
 
 
 @asynccontextmanager
@@ -58,19 +66,52 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
     try:
         journal = Journal(store.database)
         await journal.open()
+        robots = Robots(store.database)
+        await robots.open()
         with suppress(OSError):  # without it pushes are refused, and all else works
             await reserve.fill()
-        yield Records(layout, store, journal)
+        yield Records(layout, store, journal, robots)
     finally:
         await store.close()
+
+
+def users_file(config: Config, layout: Layout) -> Path:
+    return layout.users if config.auth.users == Path() else config.auth.users
 
 
 def nobody_to_wake() -> None:
     """The deployer lives in another process; it looks by itself five times a second."""
 
 
+@asynccontextmanager
+async def gate(config: Config, records: Records) -> AsyncIterator[Gate]:
+    """Who is let in, by the settings. Raises UsersInvalid, OSError."""
+    if not config.auth.enabled:
+        yield Open()
+        return
+    users = Htpasswd(users_file(config, records.layout))
+    closed = Authentication(
+        administrator.NoPolicy(),
+        administrator.decide,
+        users,
+        Passwords(users),
+        records.robots,
+        challenge=config.auth.challenge,
+        service=config.auth.service,
+    )
+    try:
+        yield closed
+    finally:
+        await closed.close()
+
+
 def create_app(
-    config: Config, records: Records, *, gateway_port: int, wake: Callable[[], None]
+    config: Config,
+    records: Records,
+    *,
+    gateway_port: int,
+    wake: Callable[[], None],
+    gate: Gate | None = None,
 ) -> ASGIApp:
     """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API."""
     v2 = V2(
@@ -79,6 +120,7 @@ def create_app(
         manifest_limit=config.limits.manifest,
         page_limit=config.limits.page,
         forecast=forecast(records.store, config),
+        gate=gate,
     )
     v1 = Starlette(
         routes=api.routes(

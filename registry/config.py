@@ -42,11 +42,13 @@ def load(
     for name, text in (flags or {}).items():
         texts[_known(name)] = text
     config: Config = dataclasses.replace(_build(Config, "", texts), **rules)
-    if not (config.registry.listen.loopback or config.registry.open):
+    safe = config.auth.enabled or config.registry.open
+    if not (config.registry.listen.loopback or safe):
         raise ConfigInvalid(
             "registry.listen",
             f"{config.registry.listen} can be reached from outside, and whoever reaches it may"
-            " push and delete; listen on 127.0.0.1, or set registry.open = true if you want that",
+            " push and delete; set auth.enabled = true so that they have to sign in, or listen on"
+            " 127.0.0.1, or set registry.open = true if you want that",
         )
     return config
 

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 
 from registry import app
 from registry.answers import Manner
+from registry.auth.first import first_administrator
 from registry.collecting import keep_collecting
 from registry.connections import connected
 from registry.crowd import Crowd
@@ -176,12 +177,19 @@ def run(config: Config, sockets: Sockets, roles: Role) -> None:
         runner.run(_serve(config, sockets, roles))
 
 
-async def prepare(config: Config) -> None:
-    """Check the data directory and bring its records up to date; raises StorageError or OSError."""
+async def prepare(config: Config) -> str | None:
+    """Check the data directory and bring its records up to date.
+
+    Returns the password of the first administrator if one was made, to be shown once. Raises
+    StorageError, OSError, UsersInvalid.
+    """
     async with app.open_records(config) as records:
         await records.store.reserve.trim()
         if not records.store.reserve.whole:
             structlog.get_logger().warning(NO_ROOM, reserve=str(config.limits.reserve))
+        if not config.auth.enabled:
+            return None
+        return await first_administrator(app.users_file(config, records.layout), records.robots)
 
 
 async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
@@ -200,7 +208,10 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         listeners: list[tuple[Listener, socket.socket]] = []
         if Role.REGISTRY in roles:
             wake = applications.deployer.wake if applications else app.nobody_to_wake
-            answering = app.create_app(config, records, gateway_port=gateway_port, wake=wake)
+            gate = await stack.enter_async_context(app.gate(config, records))
+            answering = app.create_app(
+                config, records, gateway_port=gateway_port, wake=wake, gate=gate
+            )
             crowd = Crowd(config.connections, "registry", limit=most, clock=clock)
             listeners.append((Listener(answering, crowd, REGISTRY), sockets.registry))
         if applications:

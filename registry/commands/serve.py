@@ -8,6 +8,8 @@ import sys
 from importlib.metadata import version as version_of
 
 from registry import logs, server, supervisor
+from registry.auth.administrator import ADMINISTRATOR
+from registry.auth.users import UsersInvalid
 from registry.settings import Config
 from storage.errors import StorageError
 
@@ -20,9 +22,11 @@ def serve(config: Config) -> None:
     """Until SIGTERM or SIGINT. Raises CannotStart."""
     logs.configure(config.log)
     try:
-        asyncio.run(server.prepare(config))
+        first = asyncio.run(server.prepare(config))
+        if first is not None:  # at once: it is kept by now, and whatever fails next would lose it
+            _introduce(first)
         sockets = server.Sockets.bind(config)
-    except (StorageError, OSError) as error:
+    except (StorageError, OSError, UsersInvalid) as error:
         raise CannotStart(str(error)) from None
     _greet(config, sockets)
     if config.registry.workers > 1:
@@ -31,23 +35,35 @@ def serve(config: Config) -> None:
         server.run(config, sockets, server.Role.REGISTRY | server.Role.APPLICATIONS)
 
 
+def _introduce(password: str) -> None:
+    """On standard output alone, and never in the log."""
+    print(
+        f"first administrator: {ADMINISTRATOR} / {password}\n"
+        f"(shown this once; `spindle user passwd {ADMINISTRATOR}` makes another one)\n",
+        flush=True,
+    )
+
+
 def _greet(config: Config, sockets: server.Sockets) -> None:
     registry, gateway = server.address(sockets.registry), server.address(sockets.gateway)
     port = "" if gateway.port == 80 else f":{gateway.port}"
     here = str(registry).replace("127.0.0.1", "localhost") if registry.loopback else str(registry)
     given = "" if registry.port == 5000 else f" --server http://{registry}"
     command = "spindle" if shutil.which("spindle") else sys.argv[0]
+    access, login = "whoever reaches it may push", ""
+    if config.auth.enabled:
+        access, login = f"sign in: docker login {here}", f"  docker login {here}\n"
     print(
         f"""\
 Spindle {version_of("spindle")}
 
-  registry      http://{registry}  (whoever reaches it may push)
+  registry      http://{registry}  ({access})
   applications  http://<app>.<account>.{config.gateway.domain}{port}
   data          {config.data.resolve()}
 
 Push a Spin application and it runs:
 
-  spin registry push --insecure {here}/acme/hello:latest
+{login}  spin registry push --insecure {here}/acme/hello:latest
 
 or, without Spin at hand, a small example of our own:
 

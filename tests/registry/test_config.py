@@ -119,6 +119,9 @@ def test_an_open_registry_does_not_listen_to_the_world_unasked(listen: str) -> N
         load(flags={"registry.listen": listen})
 
     assert load(flags={"registry.listen": listen, "registry.open": "true"}).registry.open
+    with pytest.raises(ConfigInvalid, match=r"auth\.enabled = true"):
+        load(flags={"registry.listen": listen, "auth.enabled": "false"})
+    assert load(flags={"registry.listen": listen, "auth.enabled": "true"}).auth.enabled
 
 
 def test_sizes_read_as_they_are_written() -> None:
