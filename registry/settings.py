@@ -160,6 +160,16 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return parse
 
 
+def _seconds(least: str, most: str) -> Callable[[str], Seconds]:
+    def parse(text: str) -> Seconds:
+        value = Seconds.parse(text)
+        if not Seconds.parse(least) <= value <= Seconds.parse(most):
+            raise ValueError(f"{text!r} is not from {least} to {most}")
+        return value
+
+    return parse
+
+
 def _setting(default: Any, help: str, parse: Callable[[str], Any] | None = None) -> Any:
     return field(default=default, metadata={"help": help, "parse": parse})
 
@@ -231,7 +241,19 @@ class AuthSettings:
         "bearer", "bearer or basic: how clients are told to sign in", _one_of("bearer", "basic")
     )
     service: str = _setting("spindle", "the name of this registry in tokens and challenges")
-    token_life: Seconds = _setting(Seconds(3600), "a token can be used; 300 or more")
+    token_life: Seconds = _setting(
+        Seconds(3600), "a token can be used: 5min to 24h", _seconds("5min", "24h")
+    )
+    key_life: Seconds = _setting(
+        Seconds(30 * 24 * 3600),
+        "a key signs tokens until another one is made: 1h or more",
+        _seconds("1h", "3650d"),
+    )
+    refresh_tokens: bool = _setting(
+        False,
+        "docker login keeps a token instead of the password; Spin cannot read such a login",
+        Flag.parse,
+    )
 
 
 @dataclass(frozen=True, slots=True)
