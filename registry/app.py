@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.auth.service import TokenService
 from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
@@ -70,9 +71,17 @@ def nobody_to_wake() -> None:
 
 
 def create_app(
-    config: Config, records: Records, *, gateway_port: int, wake: Callable[[], None]
+    config: Config,
+    records: Records,
+    *,
+    gateway_port: int,
+    wake: Callable[[], None],
+    tokens: TokenService | None = None,
 ) -> ASGIApp:
-    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API."""
+    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API.
+
+    And /auth to the token service, if there is one.
+    """
     v2 = V2(
         records.store,
         moved=wake,
@@ -81,13 +90,16 @@ def create_app(
         forecast=forecast(records.store, config),
     )
     v1 = Starlette(
-        routes=api.routes(
-            records.journal,
-            url_for=lambda app: url_of(app, gateway_port),
-            log_of=lambda app: records.layout.app(app.id) / "log",
-            domain=config.gateway.domain,
-            wake=wake,
-        ),
+        routes=[
+            *(tokens.routes() if tokens else ()),
+            *api.routes(
+                records.journal,
+                url_for=lambda app: url_of(app, gateway_port),
+                log_of=lambda app: records.layout.app(app.id) / "log",
+                domain=config.gateway.domain,
+                wake=wake,
+            ),
+        ],
         exception_handlers=api.EXCEPTION_HANDLERS,
     )
 

@@ -151,6 +151,12 @@ def _domain(text: str) -> str:
     return text
 
 
+def _service(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:/-]{1,128}", text, re.ASCII):
+        raise ValueError(f"{text[:140]!r} is not 1 to 128 letters, digits and . _ : / -")
+    return text
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -240,7 +246,9 @@ class AuthSettings:
     challenge: str = _setting(
         "bearer", "bearer or basic: how clients are told to sign in", _one_of("bearer", "basic")
     )
-    service: str = _setting("spindle", "the name of this registry in tokens and challenges")
+    service: str = _setting(
+        "spindle", "the name of this registry in tokens and challenges", _service
+    )
     token_life: Seconds = _setting(
         Seconds(3600), "a token can be used: 5min to 24h", _seconds("5min", "24h")
     )
