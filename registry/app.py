@@ -18,6 +18,7 @@ from registry.auth.gate import Gate, Open
 from registry.auth.htpasswd import Htpasswd
 from registry.auth.passwords import Passwords
 from registry.auth.robots import Robots
+from registry.auth.service import TokenService
 from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
@@ -112,8 +113,12 @@ def create_app(
     gateway_port: int,
     wake: Callable[[], None],
     gate: Gate | None = None,
+    tokens: TokenService | None = None,
 ) -> ASGIApp:
-    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API."""
+    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API.
+
+    And /auth to the token service, if there is one.
+    """
     v2 = V2(
         records.store,
         moved=wake,
@@ -123,13 +128,16 @@ def create_app(
         gate=gate,
     )
     v1 = Starlette(
-        routes=api.routes(
-            records.journal,
-            url_for=lambda app: url_of(app, gateway_port),
-            log_of=lambda app: records.layout.app(app.id) / "log",
-            domain=config.gateway.domain,
-            wake=wake,
-        ),
+        routes=[
+            *(tokens.routes() if tokens else ()),
+            *api.routes(
+                records.journal,
+                url_for=lambda app: url_of(app, gateway_port),
+                log_of=lambda app: records.layout.app(app.id) / "log",
+                domain=config.gateway.domain,
+                wake=wake,
+            ),
+        ],
         exception_handlers=api.EXCEPTION_HANDLERS,
     )
 

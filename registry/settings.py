@@ -151,11 +151,27 @@ def _domain(text: str) -> str:
     return text
 
 
+def _service(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._:/-]{1,128}", text, re.ASCII):
+        raise ValueError(f"{text[:140]!r} is not 1 to 128 letters, digits and . _ : / -")
+    return text
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
             raise ValueError(f"{text!r} is none of: {', '.join(choices)}")
         return text
+
+    return parse
+
+
+def _seconds(least: str, most: str) -> Callable[[str], Seconds]:
+    def parse(text: str) -> Seconds:
+        value = Seconds.parse(text)
+        if not Seconds.parse(least) <= value <= Seconds.parse(most):
+            raise ValueError(f"{text!r} is not from {least} to {most}")
+        return value
 
     return parse
 
@@ -230,8 +246,22 @@ class AuthSettings:
     challenge: str = _setting(
         "bearer", "bearer or basic: how clients are told to sign in", _one_of("bearer", "basic")
     )
-    service: str = _setting("spindle", "the name of this registry in tokens and challenges")
-    token_life: Seconds = _setting(Seconds(3600), "a token can be used; 300 or more")
+    service: str = _setting(
+        "spindle", "the name of this registry in tokens and challenges", _service
+    )
+    token_life: Seconds = _setting(
+        Seconds(3600), "a token can be used: 5min to 24h", _seconds("5min", "24h")
+    )
+    key_life: Seconds = _setting(
+        Seconds(30 * 24 * 3600),
+        "a key signs tokens until another one is made: 1h or more",
+        _seconds("1h", "3650d"),
+    )
+    refresh_tokens: bool = _setting(
+        False,
+        "docker login keeps a token instead of the password; Spin cannot read such a login",
+        Flag.parse,
+    )
 
 
 @dataclass(frozen=True, slots=True)

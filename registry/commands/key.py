@@ -1,0 +1,102 @@
+"""`spindle key`: what signs tokens. A running server sees a change in a second."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from registry.commands import display
+from registry.config import ConfigInvalid, load
+from registry.settings import Config
+
+if TYPE_CHECKING:  # cryptography takes its time to load
+    from registry.auth.keys import Keys
+
+command = typer.Typer(
+    help="See and replace the keys that tokens are signed with.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="SPINDLE_CONFIG", help="A TOML file of settings."),
+]
+Data = Annotated[str | None, typer.Option("--data", help="Where everything is kept.")]
+
+
+@command.command("list")
+def list_keys(config: ConfigFile = None, data: Data = None) -> None:
+    """The keys that tokens are signed with, or can still be verified with; the newest first."""
+    _run(config, data, _list)
+
+
+@command.command()
+def rotate(
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="Forget the old ones too: every token is invalid at once."),
+    ] = False,
+    config: ConfigFile = None,
+    data: Data = None,
+) -> None:
+    """Make a new key; what was signed by the old ones stays valid until it expires."""
+
+    async def act(keys: Keys) -> None:
+        await keys.rotate(forget=now)
+        await _list(keys)
+        if now:
+            print("Every token that was given before is invalid; clients get new ones themselves.")
+
+    _run(config, data, act)
+
+
+async def _list(keys: Keys) -> None:
+    signing = await keys.signing()
+    rows = []
+    for key in await keys.all():
+        if key.kid == signing.kid:
+            use = "signs"
+        elif key.until is None:
+            use = "signs in a moment"  # when every process has seen it
+        else:
+            use = f"verifies until {_shown(key.until)}"
+        rows.append((key.kid, _shown(key.created), use))
+    display.table(("KEY", "MADE", "USE"), rows)
+
+
+def _shown(at: float) -> str:
+    return display.clock(datetime.fromtimestamp(at).astimezone())
+
+
+def _run(config: Path | None, data: str | None, act: Callable[[Keys], Awaitable[None]]) -> None:
+    from registry import app
+    from registry.auth.keys import Keys
+    from storage.errors import StorageError
+    from storage.filesystem.layout import Layout
+
+    async def run(settings: Config) -> None:
+        async with app.open_records(settings) as records:
+            auth = settings.auth
+            keys = Keys(records.store.database, life=auth.key_life, longest=auth.token_life)
+            await keys.open()
+            await act(keys)
+
+    try:
+        settings = load(config, os.environ, {} if data is None else {"data": data})
+        if not Layout.is_at(settings.data):
+            _stop(f"there is no data directory at {settings.data}")
+        asyncio.run(run(settings))
+    except (ConfigInvalid, StorageError, OSError) as error:
+        _stop(str(error))
+
+
+def _stop(reason: str) -> NoReturn:
+    typer.echo(f"spindle: {reason}", err=True)
+    raise typer.Exit(2)
