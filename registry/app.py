@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.auth.gate import Gate
 from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
@@ -70,15 +71,26 @@ def nobody_to_wake() -> None:
 
 
 def create_app(
-    config: Config, records: Records, *, gateway_port: int, wake: Callable[[], None]
+    config: Config,
+    records: Records,
+    *,
+    gateway_port: int,
+    wake: Callable[[], None],
+    gate: Gate | None = None,
 ) -> ASGIApp:
-    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API."""
+    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API.
+
+    Both ask the same `gate`; without one everybody may do everything.
+    """
+    url = config.registry.url
     v2 = V2(
         records.store,
         moved=wake,
         manifest_limit=config.limits.manifest,
         page_limit=config.limits.page,
         forecast=forecast(records.store, config),
+        gate=gate,
+        url=url,
     )
     v1 = Starlette(
         routes=api.routes(
@@ -87,6 +99,8 @@ def create_app(
             log_of=lambda app: records.layout.app(app.id) / "log",
             domain=config.gateway.domain,
             wake=wake,
+            gate=gate,
+            url=url,
         ),
         exception_handlers=api.EXCEPTION_HANDLERS,
     )

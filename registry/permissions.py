@@ -9,9 +9,13 @@ class Need(StrEnum):
     """With the repository in the path, if it has one."""
 
     NOTHING = "nothing"
+    SIGN_IN = "sign-in"
+    """To be somebody, if anything here needs that: clients find out there how to sign in."""
     PULL = "pull"
     PUSH = "push"
     DELETE = "delete"
     CATALOG = "catalog"
+    """Nothing more: the list has what its reader may pull."""
     DEPLOY = "deploy"
+    """Of a list: it has what its reader may deploy."""
     ADMIN = "admin"
