@@ -16,6 +16,7 @@ class Need(StrEnum):
     DELETE = "delete"
     CATALOG = "catalog"
     """Nothing more: the list has what its reader may pull."""
+    APPS = "apps"
+    """Nothing more: the list has what its reader may deploy."""
     DEPLOY = "deploy"
-    """Of a list: it has what its reader may deploy."""
     ADMIN = "admin"

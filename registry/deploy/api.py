@@ -156,7 +156,7 @@ OPERATIONS: Final = (
         "GET",
         "/v1/apps",
         Api.list_apps,
-        Need.DEPLOY,
+        Need.APPS,
         "All apps by repository, each with its newest revision only",
         {200: Answer("The apps.", "Apps")},
     ),
@@ -284,7 +284,7 @@ def routes(
         async def answer(request: Request) -> Response:
             method = "GET" if request.method == "HEAD" else request.method
             operation = operations[method]
-            if doorman is not None:
+            if doorman is not None and operation.need is not Need.NOTHING:
                 name = request.path_params.get("repository", "")
                 try:
                     request.state.caller = await doorman.admit(request.scope, operation.need, name)
