@@ -6,17 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
-from registry.auth import administrator
-from registry.auth.authenticate import Authentication
-from registry.auth.gate import Gate, Open
-from registry.auth.htpasswd import Htpasswd
-from registry.auth.passwords import Passwords
+from registry.auth.gate import Gate
 from registry.auth.robots import Robots
 from registry.auth.service import TokenService
 from registry.collecting import forecast
@@ -76,34 +71,8 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
         await store.close()
 
 
-def users_file(config: Config, layout: Layout) -> Path:
-    return layout.users if config.auth.users == Path() else config.auth.users
-
-
 def nobody_to_wake() -> None:
     """The deployer lives in another process; it looks by itself five times a second."""
-
-
-@asynccontextmanager
-async def gate(config: Config, records: Records) -> AsyncIterator[Gate]:
-    """Who is let in, by the settings. Raises UsersInvalid, OSError."""
-    if not config.auth.enabled:
-        yield Open()
-        return
-    users = Htpasswd(users_file(config, records.layout))
-    closed = Authentication(
-        administrator.NoPolicy(),
-        administrator.decide,
-        users,
-        Passwords(users),
-        records.robots,
-        challenge=config.auth.challenge,
-        service=config.auth.service,
-    )
-    try:
-        yield closed
-    finally:
-        await closed.close()
 
 
 def create_app(
@@ -117,8 +86,10 @@ def create_app(
 ) -> ASGIApp:
     """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API.
 
-    And /auth to the token service, if there is one.
+    All ask the same `gate`; without one everybody may do everything. And /auth to the token
+    service, if there is one.
     """
+    url = config.registry.url
     v2 = V2(
         records.store,
         moved=wake,
@@ -126,6 +97,7 @@ def create_app(
         page_limit=config.limits.page,
         forecast=forecast(records.store, config),
         gate=gate,
+        url=url,
     )
     v1 = Starlette(
         routes=[
@@ -136,6 +108,8 @@ def create_app(
                 log_of=lambda app: records.layout.app(app.id) / "log",
                 domain=config.gateway.domain,
                 wake=wake,
+                gate=gate,
+                url=url,
             ),
         ],
         exception_handlers=api.EXCEPTION_HANDLERS,

@@ -177,7 +177,7 @@ def _headers(error: Exception, path: str) -> list[Header]:
         case RangeUnsatisfiable():
             return [(b"content-range", b"bytes */%d" % error.size)]
         case Unauthorized():
-            return list(error.headers)
+            return [*error.headers, (b"cache-control", b"no-store")]
         case TooManyRequests():
             return [(b"retry-after", b"%d" % max(1, math.ceil(error.after)))]
         case storage.UploadsTooMany():

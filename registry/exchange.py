@@ -17,8 +17,10 @@ from urllib.parse import parse_qsl
 from starlette.types import Message, Receive, Scope, Send
 
 from registry.audit import Audit, NoAudit
+from registry.auth.doorman import Caller
 from registry.auth.gate import Gate, Open
-from registry.auth.identity import ANYBODY, Principal
+from registry.auth.identity import ANYBODY, Kind, Principal
+from registry.auth.scope import Action
 from registry.errors import (
     BodyTooLarge,
     ClientDisconnect,
@@ -67,11 +69,11 @@ class Exchange:
         "_receive",
         "_scope",
         "_send",
+        "caller",
         "last",
         "method",
         "name",
         "path",
-        "principal",
         "registry",
         "started",
     )
@@ -85,7 +87,8 @@ class Exchange:
         """The part of the path where a repository's name has to be."""
         self.last = ""
         """The last segment: a digest, a reference, the id of an upload session."""
-        self.principal: Principal = ANYBODY
+        self.caller: Caller | None = None
+        """Who asks; None where nobody has to sign in."""
         self.started = False
         """Whether an answer was begun."""
         self._scope, self._receive, self._send = scope, receive, send
@@ -102,6 +105,21 @@ class Exchange:
     def repository(self) -> Repository:
         """The repository that the path names. Raises NameInvalid."""
         return self.registry.store.repository(RepositoryName.parse(self.name))
+
+    # Who asks
+
+    @property
+    def principal(self) -> Principal:
+        return ANYBODY if self.caller is None else self.caller.principal
+
+    @property
+    def owner(self) -> str:
+        """Whose the upload sessions of this request are. Empty where everything is everybody's."""
+        principal = self.principal
+        return "" if principal.kind is Kind.ANYBODY else principal.text
+
+    def may(self, action: Action, repository: RepositoryName) -> bool:
+        return self.caller is None or self.caller.may(action, repository.text)
 
     # What was asked
 

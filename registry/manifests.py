@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from registry import deletions
+from registry.auth.scope import Action
 from registry.errors import Header, PreconditionFailed, QueryInvalid, TagsTooMany
 from registry.exchange import Exchange
 from registry.preconditions import entity_tag, fulfilled, none_match
@@ -14,6 +15,7 @@ from storage.digest import Digest
 from storage.errors import DigestUnsupported, ManifestUnknown, TagInvalid, Unknown
 from storage.manifest import Manifest
 from storage.names import Tag, parse_reference
+from storage.repository import Repository
 
 TAGS = 100  # "SHOULD support pushing at least 10 tags per request"
 QUICK = 1 << 14  # bytes parsed on the event loop: 16 KiB take about 1 ms, 4 MiB up to 200 ms
@@ -58,13 +60,14 @@ async def push(exchange: Exchange) -> None:
     tags = _tags(exchange, reference)
     limit = exchange.registry.manifest_limit
     guard = _guard(exchange, reference)
+    overwriting = _overwriting(exchange, repository)
     if guard is not None:  # once before the body is read, and again when nothing can come between
         current = None
         with suppress(Unknown):
             current = (await repository.stat_manifest(reference)).digest
         guard(current)
     if isinstance(reference, Digest):  # else it is not known yet what the tag would become
-        await repository.refuse_moves(tags, reference)
+        await repository.refuse_moves(tags, reference, overwriting=overwriting)
     exchange.check_body(limit)
     body = b"".join([piece async for piece in exchange.body(limit)])
     manifest = await _parse(
@@ -72,7 +75,7 @@ async def push(exchange: Exchange) -> None:
         exchange.header(b"content-type"),
         reference if isinstance(reference, Digest) else None,
     )
-    await repository.put_manifest(manifest, tags, guard=guard)
+    await repository.put_manifest(manifest, tags, guard=guard, overwriting=overwriting)
     headers = [
         (b"location", f"/v2/{exchange.name}/manifests/{manifest.digest}".encode()),
         (b"docker-content-digest", manifest.digest.text.encode()),
@@ -103,6 +106,27 @@ def _guard(exchange: Exchange, reference: Tag | Digest) -> Callable[[Digest | No
             )
 
     return guard
+
+
+def _overwriting(exchange: Exchange, repository: Repository) -> Callable[[Tag], None] | None:
+    """None for who may let a tag point to something else.
+
+    What is returned is given a tag that would, and raises what that is answered with.
+    """
+    caller, name = exchange.caller, repository.name.text
+    if caller is None or caller.may(Action.OVERWRITE, name):
+        return None
+
+    def refuse(tag: Tag) -> None:
+        # Not what it is: who may push need not be who may pull.
+        raise caller.refusal(
+            Action.OVERWRITE,
+            name,
+            f"{caller.principal.text} may not overwrite in {name}, and the tag {tag} is there and"
+            " is something else; push under another tag",
+        )
+
+    return refuse
 
 
 def _tags(exchange: Exchange, reference: Tag | Digest) -> Sequence[Tag]:

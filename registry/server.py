@@ -29,6 +29,7 @@ from registry.auth.first import first_administrator
 from registry.collecting import keep_collecting
 from registry.connections import connected
 from registry.crowd import Crowd
+from registry.entrance import entrance, users_file
 from registry.exchange import ALWAYS
 from registry.reserve import NO_ROOM, keep_reserve
 from registry.settings import Config, Listen
@@ -189,7 +190,7 @@ async def prepare(config: Config) -> str | None:
             structlog.get_logger().warning(NO_ROOM, reserve=str(config.limits.reserve))
         if not config.auth.enabled:
             return None
-        return await first_administrator(app.users_file(config, records.layout), records.robots)
+        return await first_administrator(users_file(config, records.layout), records.robots)
 
 
 async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
@@ -208,9 +209,16 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         listeners: list[tuple[Listener, socket.socket]] = []
         if Role.REGISTRY in roles:
             wake = applications.deployer.wake if applications else app.nobody_to_wake
-            gate = await stack.enter_async_context(app.gate(config, records))
+            way_in = await stack.enter_async_context(
+                entrance(config, records.layout, records.store.database, records.robots)
+            )
             answering = app.create_app(
-                config, records, gateway_port=gateway_port, wake=wake, gate=gate
+                config,
+                records,
+                gateway_port=gateway_port,
+                wake=wake,
+                gate=way_in.gate,
+                tokens=way_in.tokens,
             )
             crowd = Crowd(config.connections, "registry", limit=most, clock=clock)
             listeners.append((Listener(answering, crowd, REGISTRY), sockets.registry))

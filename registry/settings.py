@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from registry.auth.authority import is_authority
 from storage.retention import Rule, Scope
 
 ENVIRONMENT_PREFIX = "SPINDLE_"
@@ -157,6 +158,19 @@ def _service(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    """An absolute URL without a path; empty for none."""
+    if not text:
+        return text
+    match = re.fullmatch(r"(https?)://([^/?#@\s]+)/?", text, re.ASCII)
+    if match is None or not is_authority(match[2]):
+        raise ValueError(
+            f"{text[:140]!r} is not http:// or https:// with a host and nothing behind it, such as"
+            " https://r.example.org"
+        )
+    return f"{match[1]}://{match[2]}"
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in choices:
@@ -184,6 +198,9 @@ def _setting(default: Any, help: str, parse: Callable[[str], Any] | None = None)
 class RegistrySettings:
     listen: Listen = _setting(Listen("127.0.0.1", 5000), "where clients push and pull")
     workers: Count = _setting(Count(1), "processes that serve the registry")
+    url: str = _setting(
+        "", "how clients reach it, such as https://r.example.org; else as they call it", _origin
+    )
     open: bool = _setting(
         False, "listen on other than a loopback address although everybody may push", Flag.parse
     )

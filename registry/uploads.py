@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from registry import blobs, ranges
+from registry.auth.scope import Action
 from registry.errors import session_headers
 from registry.exchange import Exchange
 from storage.digest import SHA256, Algorithm, Digest
@@ -27,7 +28,7 @@ async def start(exchange: Exchange) -> None:
     # A digest without a body announces what a session will bring.
     if digest is not None and (exchange.length != 0 or digest == algorithm.digest(b"")):
         return await _push_at_once(exchange, repository, digest)
-    session = await repository.start_upload(algorithm)
+    session = await repository.start_upload(algorithm, principal=exchange.owner)
     path = f"/v2/{exchange.name}/blobs/uploads/{session.id}"
     return await exchange.reply(202, session_headers(path, 0))
 
@@ -42,6 +43,10 @@ async def _mount(exchange: Exchange, repository: Repository) -> Digest | None:
     name = _repository_name(source) if source else None
     if source and name is None:
         return None  # where no repository can be, there is no blob either
+    if name is None and exchange.caller is not None:
+        return None  # whoever has it: the answer would tell of repositories that he may not see
+    if name is not None and not exchange.may(Action.PULL, name):
+        return None  # and not looked for, so that the time does not tell either
     return digest if await repository.mount(digest, name) else None
 
 
@@ -54,7 +59,9 @@ def _repository_name(text: str) -> RepositoryName | None:
 async def _push_at_once(exchange: Exchange, repository: Repository, digest: Digest) -> None:
     exchange.check_body(exchange.registry.blob_limit)
     async with _unless_kept(
-        await repository.start_upload(digest.algorithm, announced=exchange.length or 0)
+        await repository.start_upload(
+            digest.algorithm, announced=exchange.length or 0, principal=exchange.owner
+        )
     ) as session:
         await session.append(exchange.body(exchange.registry.blob_limit))
         await session.commit(digest)
@@ -74,7 +81,7 @@ async def _unless_kept(session: UploadSession) -> AsyncIterator[UploadSession]:
 
 async def append(exchange: Exchange) -> None:
     """end-5: a chunk, whose place its Content-Range tells, or a stream, which goes to the end."""
-    session = await exchange.repository.upload(exchange.last)
+    session = await exchange.repository.upload(exchange.last, principal=exchange.owner)
     stream, at, length = _chunk(exchange, session)
     await session.check(exchange.length or 0)
     size = await session.append(stream, at=at, length=length)
@@ -87,7 +94,7 @@ async def finish(exchange: Exchange) -> None:
     if text is None:
         raise DigestInvalid("the digest of the whole blob is missing: close with ?digest=…")
     digest = Digest.parse(text)
-    session = await exchange.repository.upload(exchange.last)
+    session = await exchange.repository.upload(exchange.last, principal=exchange.owner)
     if exchange.length != 0 or exchange.header(b"content-range") is not None:
         stream, at, length = _chunk(exchange, session)
         await session.check(exchange.length or 0)
@@ -119,12 +126,12 @@ def _chunk(
 
 async def status(exchange: Exchange) -> None:
     """end-13: how far it got."""
-    session = await exchange.repository.upload(exchange.last)
+    session = await exchange.repository.upload(exchange.last, principal=exchange.owner)
     await exchange.reply(204, session_headers(exchange.path, session.size))
 
 
 async def cancel(exchange: Exchange) -> None:
     """end-14: forget it."""
-    session = await exchange.repository.upload(exchange.last)
+    session = await exchange.repository.upload(exchange.last, principal=exchange.owner)
     await session.cancel()
     await exchange.reply(204)

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from registry import blobs, catalog, extensions, manifests, referrers, tags, uploads
 from registry.audit import Audit, NoAudit
+from registry.auth.doorman import Doorman
 from registry.auth.gate import Gate, Open
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
 from registry.exchange import JSON, Exchange, Registry
@@ -51,7 +52,7 @@ async def _base(exchange: Exchange) -> None:
     await exchange.reply(200, [JSON], b"{}")
 
 
-BASE: Final = _methods(GET=Route(Need.NOTHING, _base))
+BASE: Final = _methods(GET=Route(Need.SIGN_IN, _base))
 CATALOG: Final = _methods(GET=Route(Need.CATALOG, catalog.list_repositories))
 EXTENSIONS: Final = _methods(GET=Route(Need.NOTHING, extensions.discover))
 REPOSITORY_EXTENSIONS: Final = _methods(GET=Route(Need.PULL, extensions.discover_in_repository))
@@ -150,10 +151,15 @@ class V2:
         forecast: Forecast | None = None,
         gate: Gate | None = None,
         audit: Audit | None = None,
+        url: str = "",
     ) -> None:
+        """`url` is how clients reach the registry, if not as their Host says."""
+        gate = gate or Open()
+        # Whom everything is allowed nobody has to ask who he is: that would cost each pull.
+        self._doorman = None if isinstance(gate, Open) else Doorman(gate, url)
         self._registry = Registry(
             *(store, moved, manifest_limit, blob_limit, page_limit, forecast),
-            gate or Open(),
+            gate,
             audit or NoAudit(),
         )
 
@@ -163,6 +169,9 @@ class V2:
             exchange.path = decode(scope["raw_path"])
             methods, exchange.name, exchange.last = resolve(exchange.path)
             route = methods.get(exchange.method)
+            if self._doorman is not None:
+                need = route.need if route is not None else None
+                exchange.caller = await self._doorman.admit(scope, need, exchange.name)
             if route is None:
                 allow = ", ".join(methods)
                 # The method is not told: the answer to HEAD has the length of the one to GET.

@@ -203,24 +203,25 @@ class Repository:
     # Uploads
 
     async def start_upload(
-        self, algorithm: Algorithm = SHA256, *, announced: int = 0
+        self, algorithm: Algorithm = SHA256, *, announced: int = 0, principal: str = ""
     ) -> UploadSession:
         """Open a session; `algorithm` is the one its digest will probably have.
 
         The repository does not exist by this alone: nothing has been pushed yet. `announced` are
-        the bytes that come at once. Raises UploadsTooMany.
+        the bytes that come at once. Only `principal` finds the session again; with the empty one,
+        whoever knows its id. Raises UploadsTooMany.
         """
         await self._open_uploads.check(uploads=1, size=announced)
         id = self._token()
-        key = upload_key(self.name, "", id)
+        key = upload_key(self.name, principal, id)
         upload = await self._blobs.start_upload(key, algorithm)
         await upload.close()
         self._open_uploads.add(uploads=1)
         return self._session(id, key, 0)
 
-    async def upload(self, id: str) -> UploadSession:
-        """A session of this repository. Raises UploadUnknown."""
-        key = upload_key(self.name, "", id)
+    async def upload(self, id: str, *, principal: str = "") -> UploadSession:
+        """A session of this repository and that principal. Raises UploadUnknown."""
+        key = upload_key(self.name, principal, id)
         upload = await self._blobs.resume_upload(key)
         return self._session(id, key, upload.size)
 
@@ -253,13 +254,15 @@ class Repository:
         tags: Sequence[Tag] = (),
         *,
         guard: Callable[[Digest | None], None] | None = None,
+        overwriting: Callable[[Tag], None] | None = None,
     ) -> None:
         """Keep a manifest and point `tags` at it, all or nothing; on return it is durable.
 
         What it refers to need not be here. Raises ManifestInvalid when it gives another size for
         something that is. `guard` is called within the transaction with what the first tag, or
         without tags the manifest's own digest, stands for (None: nothing); nothing is kept when it
-        raises. Raises Immutable when one of the tags is something else for good.
+        raises. `overwriting` likewise, with each of the tags that is something else until now.
+        Raises Immutable when one of the tags is something else for good.
         """
         reference = tags[0] if tags else manifest.digest
 
@@ -269,7 +272,9 @@ class Repository:
                 row = c.one(statement, self.name.text, reference.text)
                 here = row is not None and row[4] is None
                 guard(Digest.parse(text(row[0])) if row and here else None)
-            statements.refuse_moves(c, self.name, tags, manifest.digest, self._immutable)
+            statements.refuse_moves(
+                c, self.name, tags, manifest.digest, self._immutable, overwriting
+            )
             repository = statements.ensure(c, self.name)
             statements.check_sizes(c, repository, manifest)
             now = self._now()
@@ -295,10 +300,18 @@ class Repository:
 
         await self._pushed.write(change)
 
-    async def refuse_moves(self, tags: Sequence[Tag], digest: Digest) -> None:
-        """Raises Immutable if `put_manifest` of that digest with these tags would, as of now."""
+    async def refuse_moves(
+        self,
+        tags: Sequence[Tag],
+        digest: Digest,
+        *,
+        overwriting: Callable[[Tag], None] | None = None,
+    ) -> None:
+        """Raises what `put_manifest` of that digest with these tags would, as of now."""
         await self._database.read(
-            lambda c: statements.refuse_moves(c, self.name, tags, digest, self._immutable)
+            lambda c: statements.refuse_moves(
+                c, self.name, tags, digest, self._immutable, overwriting
+            )
         )
 
     async def manifest(self, reference: Tag | Digest) -> StoredManifest:

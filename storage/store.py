@@ -13,12 +13,13 @@ from storage.blobs import BlobStore
 from storage.digest import Digest
 from storage.names import RepositoryName, Tag
 from storage.open_uploads import OpenUploads
-from storage.records.database import Database
+from storage.records.database import Connection, Database
 from storage.records.schema import STEPS
 from storage.records.statements import text, whole
 from storage.repository import Repository
 from storage.reserve import Boundless, Reserve, Reserved
 
+SCANNED: Final = 1000  # names looked at in one transaction, which takes some milliseconds
 GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
 
 _token: Final = partial(secrets.token_urlsafe, 16)
@@ -100,17 +101,26 @@ class Store:
 
     async def repositories(self, *, after: str | None, limit: int) -> list[RepositoryName]:
         """Those that hold something, in byte order, strictly after a name that need not exist."""
-        rows = await self.database.read(
-            lambda c: c.all(
-                "SELECT name FROM repositories WHERE name > ? AND ("
-                " EXISTS (SELECT 1 FROM links WHERE repository = id)"
-                " OR EXISTS (SELECT 1 FROM manifests WHERE repository = id))"
-                " ORDER BY name LIMIT ?",
-                after or "",
-                limit,
-            )
-        )
-        return [RepositoryName.parse(text(name)) for (name,) in rows]
+        return await self.database.read(partial(_named, after or "", limit))
+
+    async def repositories_among(
+        self, shown: Callable[[RepositoryName], bool], *, after: str | None, limit: int
+    ) -> list[RepositoryName]:
+        """Those of `repositories` for which `shown` is true, however few they are among them.
+
+        `shown` is called in the thread of scans, for some rows at a time, so that nobody else waits
+        for long: who may see three of 100,000 has them all looked at.
+        """
+        found: list[RepositoryName] = []
+        size = limit
+        while len(found) < limit:
+            size = min(size, SCANNED)
+            seen, last = await self.database.scan(partial(_among, shown, after or "", size))
+            found += seen
+            if last is None:
+                break
+            after, size = last, size * 4
+        return found[:limit]
 
     async def moves(self, *, after: int, limit: int) -> list[Move]:
         """Moves of tags with a generation above `after`, in order."""
@@ -142,3 +152,22 @@ class Store:
     async def close(self) -> None:
         await self.blobs.close()
         await self.database.close()
+
+
+def _named(after: str, limit: int, c: Connection) -> list[RepositoryName]:
+    rows = c.all(
+        "SELECT name FROM repositories WHERE name > ? AND ("
+        " EXISTS (SELECT 1 FROM links WHERE repository = id)"
+        " OR EXISTS (SELECT 1 FROM manifests WHERE repository = id))"
+        " ORDER BY name LIMIT ?",
+        *(after, limit),
+    )
+    return [RepositoryName.parse(text(name)) for (name,) in rows]
+
+
+def _among(
+    shown: Callable[[RepositoryName], bool], after: str, limit: int, c: Connection
+) -> tuple[list[RepositoryName], str | None]:
+    """Of the next `limit` those that are shown; and the last one, if more may follow."""
+    names = _named(after, limit, c)
+    return list(filter(shown, names)), names[-1].text if len(names) == limit else None

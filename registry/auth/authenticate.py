@@ -21,6 +21,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from registry.auth.gate import Access, Decision
 from registry.auth.htpasswd import CurrentUsers
 from registry.auth.identity import ANONYMOUS, Credentials, Kind, Principal
+from registry.auth.jws import TokenInvalid
 from registry.auth.passwords import Passwords
 from registry.auth.robots import PREFIX, Robot, Robots
 from registry.auth.scope import Action, Grant
@@ -31,10 +32,6 @@ LONGEST: Final = 16 << 10  # characters of the header; a token has 8 KiB at most
 
 P = TypeVar("P")
 P_co = TypeVar("P_co", covariant=True)
-
-
-class TokenInvalid(Exception):
-    """What is wrong with a token, for the log."""
 
 
 class Verified(Protocol):
@@ -84,9 +81,7 @@ class Policies(Protocol[P_co]):
 
 
 class Authentication(Generic[P]):
-    """Gate. `closed` always: even where all may pull, somebody has to sign in to push."""
-
-    closed = True
+    """Gate. Nobody has to sign in only where the policy lets everybody do everything."""
 
     def __init__(
         self,
@@ -112,6 +107,10 @@ class Authentication(Generic[P]):
         self._bearer = challenge == "bearer" and tokens is not None
         self._service = service
         self._notes: set[asyncio.Task[None]] = set()
+
+    @property
+    def closed(self) -> bool:
+        return not self.decide(ANONYMOUS, Action.ADMIN, None).allowed
 
     async def identify(self, credentials: Credentials) -> Principal:
         header = credentials.authorization

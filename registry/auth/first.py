@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Final
 
 from registry.auth import htpasswd
-from registry.auth.administrator import ADMINISTRATOR
 from registry.auth.passwords import hash_of
 from registry.auth.robots import Robots
 from registry.auth.users import Users
+
+ADMINISTRATOR: Final = "admin"
 
 
 class _SomebodyElse(Exception):

@@ -46,6 +46,8 @@ class Verified:
     """What it may be used for at most: Principal.bounds."""
     claims: Mapping[str, str]
     """Of a workload; else none."""
+    issued: float
+    """Seconds since 1970."""
 
 
 class Tokens:
@@ -134,7 +136,7 @@ class Tokens:
             access = resources.as_grants(resources.parse_access(payload["access"]))
         except ResourceInvalid as error:
             raise TokenInvalid(str(error)) from None
-        return expires, Verified(_subject(payload), access, _claims(payload))
+        return expires, Verified(_subject(payload), access, _claims(payload), payload["iat"])
 
     def _times(self, payload: dict[str, Any], now: float) -> int:
         """Until when it can be used, in seconds since 1970."""

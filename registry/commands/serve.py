@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version as version_of
 
 from registry import logs, server, supervisor
-from registry.auth.administrator import ADMINISTRATOR
+from registry.auth.first import ADMINISTRATOR
 from registry.auth.users import UsersInvalid
 from registry.settings import Config
 from storage.errors import StorageError

@@ -140,7 +140,7 @@ def _asked(name: str) -> str:
 
 
 def _file(config: Path | None, data: str | None, assignments: list[str] | None) -> Path:
-    from registry.app import users_file
+    from registry.entrance import users_file
     from storage.filesystem.layout import Layout
 
     settings = effective(config, {"data": data}, assignments)

@@ -20,13 +20,16 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from registry import errors
+from registry.auth.doorman import CATALOG, Caller, Doorman
+from registry.auth.gate import Gate, Open
+from registry.auth.scope import Action
 from registry.deploy import openapi, output, schemas
 from registry.deploy.apps import App, Settings, SettingsInvalid
 from registry.deploy.change import SettingsChange
 from registry.deploy.journal import Journal
 from registry.deploy.openapi import Answer, Operation, Parameter
 from registry.permissions import Need
-from storage.errors import RepositoryUnknown, StorageError
+from storage.errors import NameInvalid, RepositoryUnknown, StorageError
 from storage.names import RepositoryName
 
 BODY_LIMIT: Final = 2 << 20  # bytes; above what the longest settings take with every escape
@@ -54,6 +57,11 @@ class Api:
 
     async def list_apps(self, request: Request) -> Response:
         apps = await self._journal.apps()
+        caller = _caller(request)
+        if caller is not None:
+            apps = [app for app in apps if caller.may(Action.DEPLOY, app.repository.text)]
+            if not apps and not caller.principal.signed_in:
+                raise caller.unauthorized("sign in first: here is no app for everybody", CATALOG)
         return JSONResponse({"apps": [await self._shown(app, revisions=1) for app in apps]})
 
     async def show_app(self, request: Request) -> Response:
@@ -148,7 +156,7 @@ OPERATIONS: Final = (
         "GET",
         "/v1/apps",
         Api.list_apps,
-        Need.PULL,
+        Need.APPS,
         "All apps by repository, each with its newest revision only",
         {200: Answer("The apps.", "Apps")},
     ),
@@ -156,7 +164,7 @@ OPERATIONS: Final = (
         "GET",
         "/v1/apps/{repository}/_events",
         Api.list_events,
-        Need.PULL,
+        Need.DEPLOY,
         "What happened to an app, newest first",
         {200: Answer("The events.", "Events"), 400: _WRONG, 404: _UNKNOWN},
         (_REPOSITORY, _count("limit", "How many at most.", 100, EVENT_LIMIT)),
@@ -207,7 +215,7 @@ OPERATIONS: Final = (
         "GET",
         "/v1/apps/{repository}",
         Api.show_app,
-        Need.PULL,
+        Need.DEPLOY,
         f"An app with its {REVISION_LIMIT} newest revisions, newest first",
         {200: Answer("The app.", "App"), 400: _WRONG, 404: _UNKNOWN},
         (_REPOSITORY,),
@@ -258,8 +266,15 @@ def routes(
     log_of: Callable[[App], Path],
     domain: str,
     wake: Callable[[], None],
+    gate: Gate | None = None,
+    url: str = "",
 ) -> list[Route]:
-    """`log_of` names the file of what an app prints; `wake` tells the deployer of a change."""
+    """`log_of` names the file of what an app prints; `wake` tells the deployer of a change.
+
+    Who does not pass the `gate` is refused before anything of the body is read; without one nobody
+    has to sign in. `url` is how clients reach us, if not as their Host says.
+    """
+    doorman = None if gate is None or isinstance(gate, Open) else Doorman(gate, url)
     api = Api(journal, url_for=url_for, log_of=log_of, domain=domain, wake=wake)
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
@@ -268,13 +283,28 @@ def routes(
     def route(path: str, operations: Mapping[str, Operation]) -> Route:
         async def answer(request: Request) -> Response:
             method = "GET" if request.method == "HEAD" else request.method
-            return await operations[method].handler(api, request)
+            operation = operations[method]
+            if doorman is not None and operation.need is not Need.NOTHING:
+                name = request.path_params.get("repository", "")
+                try:
+                    request.state.caller = await doorman.admit(request.scope, operation.need, name)
+                except NameInvalid:
+                    _repository(request)  # which tells better what is wrong
+                    raise
+            return await operation.handler(api, request)
 
         # `path` takes slashes, so what comes after a name is read from the right.
         pattern = path.replace("{repository}", "{repository:path}")
         return Route(pattern, answer, methods=list(operations), name=path)
 
     return [route(path, operations) for path, operations in by_path.items()]
+
+
+def _caller(request: Request) -> Caller | None:
+    """None where nobody has to sign in."""
+    found = getattr(request.state, "caller", None)
+    assert found is None or isinstance(found, Caller)
+    return found
 
 
 def _repository(request: Request) -> RepositoryName:

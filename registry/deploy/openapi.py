@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -46,6 +46,12 @@ class Answer:
         return {"description": self.description, "content": _json(self.schema)}
 
 
+_REFUSALS: Final[Mapping[int, Answer]] = {
+    401: Answer("Who calls has to sign in, or did with what is wrong.", "Errors"),
+    403: Answer("Who calls may not do that.", "Errors"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     method: str
@@ -59,12 +65,13 @@ class Operation:
     """The name of the schema of the request's body."""
 
     def described(self) -> Schema:
+        answers = {**self.answers, **(_REFUSALS if self.need is not Need.NOTHING else {})}.items()
         found: dict[str, Any] = {
             "operationId": self.handler.__name__,
             "summary": self.summary,
             "x-spindle-need": self.need.value,
             "parameters": [parameter.described() for parameter in self.parameters],
-            "responses": {str(code): answer.described() for code, answer in self.answers.items()},
+            "responses": {str(code): answer.described() for code, answer in sorted(answers)},
         }
         if self.body is not None:
             found["requestBody"] = {"required": True, "content": _json(self.body)}

@@ -100,17 +100,26 @@ def refuse_moves(
     tags: Iterable[Tag],
     digest: Digest,
     immutable: Callable[[RepositoryName, Tag], bool],
+    overwriting: Callable[[Tag], None] | None,
 ) -> None:
-    """Raises Immutable when one of the tags may not be pointed at that digest."""
+    """Raises Immutable when one of the tags may not be pointed at that digest.
+
+    `overwriting` is called before with each that is something else, and may raise, too.
+    """
     for tag in tags:
-        if not immutable(name, tag):
+        fixed = immutable(name, tag)
+        if overwriting is None and not fixed:
             continue
         row = c.one(
             "SELECT digest FROM tags JOIN repositories ON repository = id"
             " WHERE repositories.name = ? AND tags.name = ?",
             *(name.text, tag.text),
         )
-        if row is not None and row[0] != digest.text:
+        if row is None or row[0] == digest.text:
+            continue
+        if overwriting is not None:
+            overwriting(tag)
+        if fixed:
             raise Immutable(
                 f"{name}:{tag} is {text(row[0])} and immutable: it cannot become {digest}; push"
                 " under another tag"

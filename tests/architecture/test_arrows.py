@@ -20,7 +20,7 @@ PURE = (
     *("registry.deploy.spin", "registry.deploy.apps", "registry.deploy.rollout"),
     *("registry.auth.scope", "registry.auth.identity", "registry.auth.who"),
     *("registry.auth.places", "registry.auth.reading", "registry.auth.policy"),
-    "registry.auth.users",
+    *("registry.auth.users", "registry.auth.required", "registry.auth.authority"),
 )
 WORLD = {"os", "asyncio", "sqlite3", "pathlib", "time", "threading", "socket", "subprocess"}
 

@@ -170,7 +170,9 @@ def main() -> int:
                                 f"  expected {edition.total}, of them {edition.disabled} disabled"
                             )
                             print(*(f"  not passed: {test}" for test in counts.odd), sep="\n")
-                for order, settings in older.ORDERS.items() if others and not running.headers else ():
+                for order, settings in (
+                    older.ORDERS.items() if others and not running.headers else ()
+                ):
                     place = Path(scratch) / "older"
                     outcome = older.run(others[0], running.registry, place, settings)
                     print(f"{server}, the suite of 1.1.1, {order}: {outcome}")

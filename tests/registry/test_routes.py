@@ -99,7 +99,7 @@ def test_a_target_that_is_no_path(raw: bytes) -> None:
 
 
 NEEDS: list[tuple[Methods, dict[str, Need]]] = [
-    (v2.BASE, {"GET": Need.NOTHING}),
+    (v2.BASE, {"GET": Need.SIGN_IN}),
     (v2.CATALOG, {"GET": Need.CATALOG}),
     (v2.EXTENSIONS, {"GET": Need.NOTHING}),
     (v2.REPOSITORY_EXTENSIONS, {"GET": Need.PULL}),

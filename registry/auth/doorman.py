@@ -1,0 +1,158 @@
+"""In front of every API: who calls is found out, and is refused what he may not do.
+
+Nothing here looks at what is stored, and no answer depends on it: who may not pull a repository
+cannot tell by status, bytes or time whether there is one. Three refusals:
+
+    401  who did not sign in, or did with what is wrong: with challenges that say how
+    401  insufficient_scope: the token is too small, and its owner could have a larger one
+    403  who signed in, and may not
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from starlette.types import Scope
+
+from registry.auth.authority import called
+from registry.auth.gate import Access, Gate
+from registry.auth.identity import Credentials, Kind, Principal
+from registry.auth.required import required, words
+from registry.auth.scope import Action
+from registry.errors import Denied, RequestError, Unauthorized
+from registry.permissions import Need
+from storage.errors import NameInvalid
+from storage.names import RepositoryName
+
+CATALOG: Final = (Access(None, ("*",)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent one request. Only made by a Doorman."""
+
+    principal: Principal
+    gate: Gate
+    scope: Scope
+    url: str
+    bearer: bool
+    """He showed a token, and could get another one."""
+
+    def may(self, action: Action, repository: str | None) -> bool:
+        """`repository` is a name, or None for what belongs to none."""
+        return self.gate.decide(self.principal, action, repository).allowed
+
+    def may_pull(self, repository: RepositoryName) -> bool:
+        return self.gate.decide(self.principal, Action.PULL, repository.text).allowed
+
+    def demand(self, action: Action, repository: str | None) -> None:
+        """Raises Unauthorized or Denied."""
+        if not self.may(action, repository):
+            raise self.refusal(action, repository)
+
+    def refusal(
+        self, action: Action, repository: str | None, message: str | None = None
+    ) -> RequestError:
+        """The answer to somebody who may not. Knows nothing but who asked for what."""
+        access = [Access(repository, words(action))]
+        where = repository or "what belongs to no repository"
+        message = message or f"{self.principal.text} may not {action} {where}"
+        principal = self.principal
+        if self.bearer and principal.bounds is not None:
+            owner = replace(principal, bounds=None)
+            if self.gate.decide(owner, action, repository).allowed:
+                return self.unauthorized(
+                    f"this token is not for that: {message}; ask for one that is",
+                    *(access, "insufficient_scope"),
+                )
+        if not principal.signed_in:
+            return self.unauthorized(f"sign in first: {message}", access)
+        return Denied(message)
+
+    def unauthorized(
+        self, message: str, access: Sequence[Access], error: str | None = None
+    ) -> Unauthorized:
+        """401, with the challenges for that access."""
+        return Unauthorized(message, self.gate.challenges(self._called, access, error))
+
+    @property
+    def _called(self) -> str:
+        return self.url or called(self.scope)
+
+
+class Doorman:
+    """One for an API. `url` is how clients reach it (`registry.url`); empty: as they say it is."""
+
+    def __init__(self, gate: Gate, url: str = "") -> None:
+        self._gate = gate
+        self._url = url
+
+    async def admit(self, scope: Scope, need: Need | None, repository: str) -> Caller:
+        """Who calls, once all that the route needs is allowed.
+
+        `repository` is the part of the path that should be a name, or empty; `need` is None where
+        the path is right and the method is not. Reads nothing of the body. Raises Unauthorized,
+        Denied, TooManyRequests, and NameInvalid, but not to somebody who has yet to sign in.
+        """
+        name: str | None = None
+        invalid: NameInvalid | None = None
+        if repository:
+            try:
+                name = RepositoryName.parse(repository).text
+            except NameInvalid as error:
+                invalid = error
+        gate = self._gate
+        asked = () if need is None else required(need, name)
+        authorization = _authorization(scope["headers"])
+        client = scope.get("client")
+        try:
+            principal = await gate.identify(
+                Credentials(authorization, client[0] if client else "", _certificate(scope))
+            )
+        except Unauthorized as error:
+            if error.headers:
+                raise
+            bearer = _is_bearer(authorization)
+            headers = gate.challenges(
+                self._url or called(scope),
+                _access(need, asked),
+                "invalid_token" if bearer else None,
+            )
+            raise Unauthorized(str(error), headers) from None
+        caller = Caller(principal, gate, scope, self._url, _is_bearer(authorization))
+        if invalid is not None:
+            if gate.closed and principal.kind is Kind.ANONYMOUS:
+                raise caller.unauthorized("sign in first", ())
+            raise invalid
+        # A token for nobody was given out here, and who shows it knows how to get one.
+        stranger = principal.kind is Kind.ANONYMOUS and principal.bounds is None
+        if gate.closed and stranger and (need is Need.SIGN_IN or (need is None and repository)):
+            raise caller.unauthorized("sign in first", ())
+        for action, where in asked:
+            if not gate.decide(principal, action, where).allowed:
+                raise caller.refusal(action, where)
+        return caller
+
+
+def _access(need: Need | None, asked: Iterable[tuple[Action, str | None]]) -> Sequence[Access]:
+    if need is Need.CATALOG:
+        return CATALOG
+    return [Access(repository, words(action)) for action, repository in asked]
+
+
+def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The header; sent twice it is joined, which is right for nobody."""
+    found = [value for name, value in headers if name == b"authorization"]
+    return b", ".join(found).decode("latin-1") if found else None
+
+
+def _is_bearer(authorization: str | None) -> bool:
+    return authorization is not None and authorization[:7].lower() == "bearer "
+
+
+def _certificate(scope: Scope) -> str | None:
+    """The name in a client certificate, where the server has verified one."""
+    found = scope.get("state", {}).get("certificate")
+    return found if isinstance(found, str) else None
