@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from registry import blobs, ranges
-from registry.auth.scope import Action
 from registry.errors import session_headers
 from registry.exchange import Exchange
 from storage.digest import SHA256, Algorithm, Digest
 from storage.errors import DigestInvalid, NameInvalid, SizeInvalid, UploadUnknown
 from storage.names import RepositoryName
 from storage.repository import Repository, UploadSession
+
+HOLDERS = 16  # repositories that are asked for a blob which is mounted from anywhere
 
 
 async def start(exchange: Exchange) -> None:
@@ -43,10 +44,15 @@ async def _mount(exchange: Exchange, repository: Repository) -> Digest | None:
     name = _repository_name(source) if source else None
     if source and name is None:
         return None  # where no repository can be, there is no blob either
-    if name is None and exchange.caller is not None:
-        return None  # whoever has it: the answer would tell of repositories that he may not see
-    if name is not None and not exchange.may(Action.PULL, name):
-        return None  # and not looked for, so that the time does not tell either
+    caller = exchange.caller
+    if caller is not None:
+        # Nobody learns of a repository that he may not pull; if it is named, it is not looked for
+        # even, so that the time does not tell either.
+        named = [name] if name is not None else await repository.holders(digest, HOLDERS)
+        reach = (one for one in named if caller.demand_for_mount(one.text, exchange.name))
+        name = next(reach, None)
+        if name is None:
+            return None
     return digest if await repository.mount(digest, name) else None
 
 

@@ -200,6 +200,11 @@ class Repository:
             return False
         return await self._pushed.write(change)
 
+    async def holders(self, digest: Digest, limit: int) -> list[RepositoryName]:
+        """Repositories that link a blob, if it is not known to be damaged; some of many."""
+        rows = await self._database.read(lambda c: c.all(_HOLDERS, digest.text, limit))
+        return [RepositoryName.parse(text(name)) for (name,) in rows]
+
     # Uploads
 
     async def start_upload(
@@ -467,6 +472,11 @@ _QUICK: Final = 1 << 16  # bytes hashed on the event loop: 85 us, less than a ho
 _ANYWHERE: Final = (
     "SELECT size FROM links WHERE digest = ? AND NOT EXISTS (SELECT 1 FROM damaged"
     " WHERE kind = 'blob' AND repository = 0 AND damaged.name = digest) LIMIT 1"
+)
+_HOLDERS: Final = (
+    "SELECT repositories.name FROM links JOIN repositories ON id = repository WHERE digest = ?"
+    " AND NOT EXISTS (SELECT 1 FROM damaged WHERE kind = 'blob' AND repository = 0"
+    " AND damaged.name = digest) LIMIT ?"
 )
 _CHILDREN: Final = 20_000  # told of a deleted manifest: as many as storage.freed takes steps
 _HERE: Final = {

@@ -71,6 +71,22 @@ class Caller:
             return self.unauthorized(f"sign in first: {message}", access)
         return Denied(message)
 
+    def demand_for_mount(self, source: str, target: str) -> bool:
+        """Whether a blob of `source` may be shown in `target`, to which he may push.
+
+        Raises Unauthorized for a token that does not reach `source`, though its owner does.
+        """
+        if self.may(Action.PULL, source):
+            return True
+        owner = replace(self.principal, bounds=None)
+        if not self.bearer or not self.gate.decide(owner, Action.PULL, source).allowed:
+            return False
+        raise self.unauthorized(
+            f"this token is not for {source}; ask for one that is for both",
+            [Access(target, words(Action.PUSH)), Access(source, words(Action.PULL))],
+            "insufficient_scope",
+        )
+
     def unauthorized(
         self, message: str, access: Sequence[Access], error: str | None = None
     ) -> Unauthorized:

@@ -131,7 +131,7 @@ class Keys:
         now = self._clock()
         return sorted(
             (key for key in self._keys.values() if _remembered(key, now)),
-            key=lambda key: (key.created, key.kid),
+            key=_order,
             reverse=True,
         )
 
@@ -183,13 +183,13 @@ class Keys:
 
     def _newest(self) -> Key | None:
         standing = [key for key in self._keys.values() if key.until is None]
-        return max(standing, key=lambda key: key.created, default=None)
+        return max(standing, key=_order, default=None)
 
     def _settled(self, now: float) -> Key:
         """The newest that everybody has seen; a new one if there is no other."""
         keys = [key for key in self._keys.values() if _remembered(key, now)]
         settled = [key for key in keys if not 0 <= now - key.created < SETTLE]
-        return max(settled or keys, key=lambda key: key.created)
+        return max(settled or keys, key=_order)
 
     async def _fresh(self) -> float:
         """Look if the last look is a second ago; the time."""
@@ -205,6 +205,11 @@ class Keys:
             found = [key for row in rows if (key := _key(row)) is not None]
             self._rows, self._keys = rows, MappingProxyType({key.kid: key for key in found})
             self.generation += 1
+
+
+def _order(key: Key) -> tuple[float, bool, str]:
+    """The newest is the last, also of two that were made at once."""
+    return key.created, key.until is None, key.kid
 
 
 def _remembered(key: Key, now: float) -> bool:
