@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from registry.auth.identity import ANONYMOUS, ANYBODY, Kind, Principal
 from registry.auth.policy import Policy, decide
 from registry.auth.scope import Action, Grant
+from registry.auth.who import Wildcard
 from tests.storage.content import patient
 
 ADA = Principal(Kind.USER, "ada")
@@ -242,6 +243,23 @@ CLAIMS = policy(
 def test_every_claim_has_to_fit(claims: dict[str, str], fit: bool) -> None:
     workload = Principal(Kind.WORKLOAD, "github:whatever", claims)
     assert allowed(CLAIMS, workload, "push", "acme/x") == fit
+
+
+@pytest.mark.parametrize(
+    ("text", "fitting", "others"),
+    [
+        ("main", ["main"], ["", "Main", "main2", "xmain"]),
+        ("*", ["", "a", "a/b:c\n"], []),
+        ("ma*ain", ["maain", "ma/ain"], ["main", "ain", "ma"]),
+        ("a*a", ["aa", "aba"], ["a", "ab"]),
+        ("*a*b*", ["ab", "xaxbx"], ["ba", "a", ""]),
+        ("a*bc*c", ["abcc", "abxbcc"], ["abc", "abcx"]),
+        ("a**b", ["ab", "axb"], ["a"]),
+        ("[a]?", ["[a]?"], ["ab"]),
+    ],
+)
+def test_a_star_stands_for_any_characters(text: str, fitting: list[str], others: list[str]) -> None:
+    assert [one for one in fitting + others if Wildcard(text).fits(one)] == fitting
 
 
 def test_the_issuer_is_who_vouches_and_not_what_a_token_says_of_itself() -> None:
