@@ -117,14 +117,11 @@ def _possible(component: str) -> bool:
     reached = {""}
     for symbol in component:
         may = "a._-" if symbol in "*?" else symbol if symbol in "._-" else "a"
-        step = {_GRAMMAR.get((last, character), "none") for last in reached for character in may}
-        if symbol == "*":
-            # Each step leads on from the one before: three lead everywhere, such as a, _, __.
-            for _ in range(3):
-                reached |= step
-                step = {_GRAMMAR.get((last, one), "none") for last in reached for one in may}
-            step = reached
-        reached = step - {"none"}
+        for _ in range(3 if symbol == "*" else 1):  # three lead everywhere: such as a, _, __
+            after = {
+                _GRAMMAR[last, one] for last in reached for one in may if (last, one) in _GRAMMAR
+            }
+            reached = reached | after if symbol == "*" else after
     return "a" in reached
 
 

@@ -134,7 +134,7 @@ def read(path: Path) -> bytes:
     except OSError as error:
         raise FileRefused(f"{path} cannot be read: {error.strerror}") from None
     if len(content) > LIMIT:
-        raise _too_large(path)
+        raise FileRefused(f"{path} is larger than {LIMIT >> 20} MiB, which no such file has to be")
     return content
 
 
@@ -152,9 +152,3 @@ def _check(path: Path, found: os.stat_result) -> None:
             f"{path} can be written by others; use `chmod go-w {path}` when you have made sure that"
             " nobody changed it"
         )
-    if found.st_size > LIMIT:
-        raise _too_large(path)
-
-
-def _too_large(path: Path) -> FileRefused:
-    return FileRefused(f"{path} is larger than {LIMIT >> 20} MiB, which no such file has to be")

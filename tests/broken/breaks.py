@@ -1011,4 +1011,42 @@ BREAKS: Final = (
         "tests/storage/test_upgrade.py::"
         "test_who_makes_the_catalogue_at_the_same_time_is_waited_for",
     ),
+    # Who may do what
+    Break(
+        "everyone is anonymous, too",
+        "registry/auth/who.py",
+        "                return self.anonymous\n",
+        "                return self.anonymous or self.everyone\n",
+        "tests/registry/auth/test_policy.py::test_anonymous_is_not_everyone",
+    ),
+    Break(
+        "a credential that is good for nothing is good for all that its owner may do",
+        "registry/auth/policy.py",
+        "if principal.bounds is not None and not any(",
+        "if principal.bounds and not any(",
+        "tests/registry/auth/test_policy.py::test_nothing_extends_the_bounds_of_a_credential",
+    ),
+    Break(
+        "a token can say itself who its issuer is",
+        "registry/auth/who.py",
+        "    if name == ISSUER:",
+        "    if name == ISSUER and ISSUER not in principal.claims:",
+        "tests/registry/auth/test_policy.py"
+        "::test_the_issuer_is_who_vouches_and_not_what_a_token_says_of_itself",
+    ),
+    Break(
+        "what was decided by the claims of one token holds for the next one of that name",
+        "registry/auth/policy.py",
+        "*map(principal.claims.get, self._claims)",
+        "",
+        "tests/registry/auth/test_policy.py::test_what_is_remembered_of_one_is_not_told_of_another",
+    ),
+    Break(
+        "half of a policy file that is being written is believed",
+        "registry/auth/watch.py",
+        "if appeared or self._seen[:2] == before[:2]:",
+        "if appeared:",
+        "tests/registry/auth/test_watch.py"
+        "::test_what_is_written_in_its_place_is_believed_once_it_stays_the_same",
+    ),
 )

@@ -219,8 +219,11 @@ def test_one_mib_is_read_and_not_a_byte_more(tmp_path: Path, excess: int) -> Non
 
 
 def test_a_file_that_tells_no_size_is_read_no_further_either() -> None:
-    path = Path("/proc/self/pagemap")
-    with pytest.raises(FileRefused):
+    path = Path("/proc/kallsyms")
+    if not path.exists():
+        pytest.skip("this kernel has no list of its symbols")
+    assert path.stat().st_size == 0
+    with pytest.raises(FileRefused, match="larger than 1 MiB"):
         read(path)
 
 
