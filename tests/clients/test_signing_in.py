@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.auth.scope import Grant
 from tests.clients.test_engines import ENGINES, Engine, started
 from tests.layouts import Layout
 from tests.registry.auth.front import Asked
@@ -207,3 +208,11 @@ async def test_containerd_posts_the_password(here: Site) -> None:
             ],
         )
     assert shown(here.asked[0]) == "POST password repository:acme/shop:pull"
+
+
+async def test_the_crate_of_spin_asks_without_a_name_where_nobody_signed_in(here: Site) -> None:
+    require("oci-client")
+    here.house.rights["anonymous"] = [Grant.parse("acme/*", ["pull"])]
+    told = await asyncio.to_thread(run, "oci-client", "tags", f"{host(here)}/{SHOP}")
+    assert told.split() == ["v1"]
+    assert set(map(shown, here.asked)) == {"GET repository:acme/shop:pull"}
