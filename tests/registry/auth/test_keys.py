@@ -18,9 +18,10 @@ from registry.auth.identity import Kind, Principal
 from registry.auth.jws import TokenInvalid
 from registry.auth.keys import LEEWAY, LOOK, RETRY, SETTLE, Keys, jwk, thumbprint
 from registry.auth.tokens import Tokens
+from storage.filesystem.layout import Layout
 from storage.records.database import Connection
 from storage.records.sqlite import SQLite
-from tests.registry.auth.keyring import LIFE, LONGEST, Process, processes
+from tests.registry.auth.keyring import LIFE, LONGEST, Clock, Process, processes
 
 ADA = Principal(Kind.USER, "ada")
 T = TypeVar("T")
@@ -244,9 +245,12 @@ async def test_what_is_shown_of_a_key_is_its_public_half(tmp_path: Path) -> None
 
 
 async def test_nobody_else_can_read_the_file_that_the_keys_are_in(tmp_path: Path) -> None:
-    async with processes(tmp_path) as [process]:
-        await process.keys.open()
-        assert os.stat(process.database.path.parent).st_mode & 0o077 == 0
+    layout = Layout.open(tmp_path / "data")
+    process = Process(await SQLite.open(layout), Clock())
+    await process.keys.open()
+    await process.database.close()
+    assert os.stat(layout.root).st_mode & 0o077 == 0
+    assert layout.records.parent == layout.root
 
 
 async def kids_in_rows(process: Process) -> list[str]:
