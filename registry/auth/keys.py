@@ -131,7 +131,7 @@ class Keys:
         now = self._clock()
         return sorted(
             (key for key in self._keys.values() if _remembered(key, now)),
-            key=_order,
+            key=_rank,
             reverse=True,
         )
 
@@ -183,13 +183,13 @@ class Keys:
 
     def _newest(self) -> Key | None:
         standing = [key for key in self._keys.values() if key.until is None]
-        return max(standing, key=_order, default=None)
+        return max(standing, key=_rank, default=None)
 
     def _settled(self, now: float) -> Key:
-        """The newest that everybody has seen; a new one if there is no other."""
+        """The newest that everybody has seen; if there is none, what they may have seen first."""
         keys = [key for key in self._keys.values() if _remembered(key, now)]
         settled = [key for key in keys if not 0 <= now - key.created < SETTLE]
-        return max(settled or keys, key=_order)
+        return max(settled, key=_rank) if settled else min(keys, key=_rank)
 
     async def _fresh(self) -> float:
         """Look if the last look is a second ago; the time."""
@@ -207,9 +207,9 @@ class Keys:
             self.generation += 1
 
 
-def _order(key: Key) -> tuple[float, bool, str]:
-    """The newest is the last, also of two that were made at once."""
-    return key.created, key.until is None, key.kid
+def _rank(key: Key) -> tuple[bool, float, str]:
+    """Higher for what was made later, also by a clock that was set back meanwhile."""
+    return key.until is None, key.created, key.kid
 
 
 def _remembered(key: Key, now: float) -> bool:

@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 TOKEN_PATH: Final = "/auth/token"  # noqa: S105  # a path
 JWKS_PATH: Final = "/auth/jwks"
 
+_TOLD: Final = 8  # resources that the audit names of a token
 _TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
 _ISSUED_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"
 
@@ -181,7 +182,9 @@ class TokenService:
     async def _tell(
         self, request: Request, principal: Principal, granted: Sequence[Resource], *, refresh: bool
     ) -> None:
-        what = " ".join(map(str, granted)) or "nothing"
+        what = " ".join(map(str, granted[:_TOLD])) or "nothing"
+        if len(granted) > _TOLD:
+            what += f" and {len(granted) - _TOLD} more"
         given = request.scope.get("state", {}).get("request_id", b"")
         event = Event(
             "token.issue",

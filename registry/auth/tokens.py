@@ -22,7 +22,7 @@ from registry.auth.resources import Resource, ResourceInvalid
 from registry.auth.scope import Grant
 
 SHORTEST: Final = 300  # seconds; with less, long pushes of Spin fail midway
-CACHED: Final = 4096  # tokens, 1 to 8 KiB each
+CACHED: Final = 8192  # tokens and the resources in them; each takes about 2 KiB
 
 # Of a workload, so that the conditions of the policy can be asked again.
 CLAIMS: Final = 32
@@ -65,6 +65,7 @@ class Tokens:
         self._longest = int(longest)
         self._clock = clock
         self._cache: dict[bytes, tuple[int, Verified]] = {}
+        self._weight = 0
         self._generation = keys.generation
 
     async def issue(self, principal: Principal, access: Sequence[Resource], life: float) -> str:
@@ -108,13 +109,24 @@ class Tokens:
         # A look for its key may have found that others are gone.
         if self._keys.generation != self._generation:
             self._forget()
-        self._cache[name] = expires, verified
-        if len(self._cache) > CACHED:
-            del self._cache[next(iter(self._cache))]  # the oldest; it is verified again if need be
+        self._keep(name, expires, verified)
         return verified
+
+    def _keep(self, name: bytes, expires: int, verified: Verified) -> None:
+        self._drop(name)
+        self._cache[name] = expires, verified
+        self._weight += _weight(verified)
+        while self._weight > CACHED:  # the oldest goes, and is verified again if need be
+            self._drop(next(iter(self._cache)))
+
+    def _drop(self, name: bytes) -> None:
+        found = self._cache.pop(name, None)
+        if found is not None:
+            self._weight -= _weight(found[1])
 
     def _forget(self) -> None:
         self._cache.clear()
+        self._weight = 0
         self._generation = self._keys.generation
 
     async def _verify(self, text: str, now: float) -> tuple[int, Verified]:
@@ -149,6 +161,11 @@ class Tokens:
         if now >= expires:
             raise TokenInvalid("expired")
         return expires
+
+
+def _weight(verified: Verified) -> int:
+    """Anybody may ask for tokens of 64 resources, and each is a pattern that was compiled."""
+    return 1 + len(verified.access)
 
 
 def _whole(value: object) -> int:

@@ -21,6 +21,7 @@ PURE = (
     *("registry.auth.scope", "registry.auth.identity", "registry.auth.who"),
     *("registry.auth.places", "registry.auth.reading", "registry.auth.policy"),
     *("registry.auth.users", "registry.auth.required", "registry.auth.authority"),
+    *("registry.auth.resources", "registry.auth.jws"),
 )
 WORLD = {"os", "asyncio", "sqlite3", "pathlib", "time", "threading", "socket", "subprocess"}
 

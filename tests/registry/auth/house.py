@@ -26,6 +26,7 @@ from registry.auth.service import Exchange, TokenService
 from registry.auth.tokens import TokenInvalid, Tokens
 from registry.config import load
 from registry.errors import TooManyRequests, Unauthorized
+from tests.registry.auth.front import Asked, Front
 from tests.registry.auth.keyring import LIFE, LONGEST, Clock
 
 
@@ -125,6 +126,8 @@ class Site:
         self.clock = clock
         self.root = root
         self.url = ""
+        self.asked: list[Asked] = []
+        """What was asked of the token service, behind a Front."""
         self.client: aiohttp.ClientSession
 
     async def get(
@@ -162,9 +165,9 @@ def basic(user: str, password: str) -> str:
 
 @asynccontextmanager
 async def site(
-    root: Path, *, exchange: Exchange | None = None, refreshes: bool = True, front: Any = None
+    root: Path, *, exchange: Exchange | None = None, refreshes: bool = True, front: bool = False
 ) -> AsyncIterator[Site]:
-    """`front` wraps the application, given the site."""
+    """`front`: whoever asks for anything under /v2 has to sign in."""
     flags = {"data": str(root / "data"), "limits.reserve": "64KiB"}
     config = load(None, {}, flags)
     async with app.open_records(config) as records:
@@ -192,7 +195,7 @@ async def site(
         )
         server = Quiet(
             uvicorn.Config(
-                front(answering, made) if front else answering,
+                Front(answering, made) if front else answering,
                 host="127.0.0.1",
                 port=0,
                 interface="asgi3",

@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from registry.auth.keys import Key, Keys
-from storage.filesystem.layout import Layout
 from storage.records.sqlite import SQLite
 
 LIFE = 30 * 24 * 3600.0
@@ -42,9 +41,8 @@ class Process:
 @asynccontextmanager
 async def processes(root: Path, count: int = 1) -> AsyncIterator[list[Process]]:
     """Not yet open; with one clock for all."""
-    layout = Layout.open(root / "data")
     clock = Clock()
-    found = [Process(await SQLite.open(layout), clock) for _ in range(count)]
+    found = [Process(SQLite(root / "records.db"), clock) for _ in range(count)]
     try:
         yield found
     finally:

@@ -18,9 +18,10 @@ from registry.auth.identity import Kind, Principal
 from registry.auth.jws import TokenInvalid
 from registry.auth.keys import LEEWAY, LOOK, RETRY, SETTLE, Keys, jwk, thumbprint
 from registry.auth.tokens import Tokens
+from storage.filesystem.layout import Layout
 from storage.records.database import Connection
 from storage.records.sqlite import SQLite
-from tests.registry.auth.keyring import LIFE, LONGEST, Process, processes
+from tests.registry.auth.keyring import LIFE, LONGEST, Clock, Process, processes, unb64
 
 ADA = Principal(Kind.USER, "ada")
 T = TypeVar("T")
@@ -78,7 +79,7 @@ async def test_an_old_key_verifies_until_its_longest_token_is_over_and_then_goes
         await process.keys.rotate()
         process.clock.now += SETTLE - 0.1
         text = await tokens(process).issue(ADA, (), LONGEST)  # by the old one, at the last moment
-        old = (await process.keys.all())[-1].kid
+        old = json.loads(unb64(text.split(".")[0]))["kid"]
         process.clock.now += LONGEST - 1
         assert (await tokens(process).verify(text)).subject == "user:ada"
         process.clock.now += LEEWAY + 2
@@ -92,12 +93,14 @@ async def test_a_key_signs_only_when_every_process_knows_it(tmp_path: Path) -> N
     async with processes(tmp_path, 2) as [one, other]:
         await one.keys.open()
         await other.keys.open()
+        first = await one.keys.signing()
         await one.keys.rotate()
-        for _ in range(40):
-            text = await tokens(one).issue(ADA, (), 600)
-            await tokens(other).verify(text)
+        for step in range(20):
             one.clock.now += SETTLE / 20
-        assert (await one.keys.signing()).kid == (await one.keys.all())[0].kid
+            kid = (await one.keys.signing()).kid
+            assert (kid == first.kid) is (step < 19)
+            await tokens(other).verify(await tokens(one).issue(ADA, (), 600))
+        assert kid == (await one.keys.all())[0].kid
 
 
 async def test_a_rotation_is_seen_by_another_process_within_a_second(tmp_path: Path) -> None:
@@ -219,6 +222,16 @@ async def test_a_clock_that_is_set_back_stops_nothing(tmp_path: Path) -> None:
         ).access == ()
 
 
+async def test_a_key_made_by_a_clock_that_was_set_back_signs_all_the_same(tmp_path: Path) -> None:
+    async with processes(tmp_path) as [process]:
+        await process.keys.open()
+        first = await process.keys.signing()
+        process.clock.now -= 1_000_000
+        await process.keys.rotate()
+        process.clock.now += SETTLE
+        assert (await process.keys.signing()).kid != first.kid
+
+
 def test_kid_is_the_thumbprint_of_rfc_7638() -> None:
     """Of the public key of RFC 7517, appendix A.1; the members by hand."""
     x = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4"
@@ -244,9 +257,12 @@ async def test_what_is_shown_of_a_key_is_its_public_half(tmp_path: Path) -> None
 
 
 async def test_nobody_else_can_read_the_file_that_the_keys_are_in(tmp_path: Path) -> None:
-    async with processes(tmp_path) as [process]:
-        await process.keys.open()
-        assert os.stat(process.database.path.parent).st_mode & 0o077 == 0
+    layout = Layout.open(tmp_path / "data")
+    process = Process(await SQLite.open(layout), Clock())
+    await process.keys.open()
+    await process.database.close()
+    assert os.stat(layout.root).st_mode & 0o077 == 0
+    assert layout.records.parent == layout.root
 
 
 async def kids_in_rows(process: Process) -> list[str]:

@@ -413,7 +413,8 @@ async def test_a_refresh_token_dies_with_the_password_it_was_made_with(here: Sit
     text = await refresh_token(here)
     here.house.passwords["ada"] = "another"
     status, json = await redeem(here, text)
-    assert (status, json["error"]) == (400, "invalid_grant")
+    assert status == 400
+    assert json["error"] == "invalid_grant"
 
 
 async def test_a_refresh_token_dies_with_its_owner(here: Site) -> None:
@@ -469,6 +470,12 @@ async def test_the_audit_tells_who_got_a_token_and_what_for(here: Site) -> None:
         ("token.issue", "user:ada", "for nothing, with a refresh token"),
     ]
     assert all(one.request and one.address == "127.0.0.1" for one in here.heard.events)
+
+
+async def test_the_audit_names_some_of_many_resources(here: Site) -> None:
+    scopes = " ".join(f"repository:acme/{number}:pull" for number in range(10))
+    await here.get(urlencode({"scope": scopes}), ADA)
+    assert here.heard.events[0].detail.endswith("acme/7:pull and 2 more")
 
 
 async def test_one_can_sign_in_while_the_disk_of_the_audit_is_full(here: Site) -> None:

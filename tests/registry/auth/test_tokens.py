@@ -157,12 +157,21 @@ async def test_a_token_that_was_seen_is_forgotten_with_its_key(mint: Mint) -> No
     assert await mint.refuses(text) == "no such key"
 
 
-async def test_no_more_tokens_are_remembered_than_there_is_room_for(mint: Mint) -> None:
-    first = mint.forger.with_payload(jti="first")
-    await mint.tokens.verify(first)
+@pytest.mark.parametrize("resources", [7, 63])
+async def test_no_more_is_remembered_than_there_is_room_for(mint: Mint, resources: int) -> None:
+    """Of tokens with many resources fewer, for anybody can ask for them."""
+    access = [{**mint.forger.payload["access"][0], "name": f"a{n}"} for n in range(resources)]
+    room = CACHED // (1 + resources)
+
+    def token(number: int) -> str:
+        return mint.forger.with_payload(jti=f"{number}", access=access)
+
+    first, second = token(0), token(1)
     known = await mint.tokens.verify(first)
-    for number in range(CACHED):
-        await mint.tokens.verify(mint.forger.with_payload(jti=f"{number}"))
+    also_known = await mint.tokens.verify(second)
+    for number in range(2, room + 1):
+        await mint.tokens.verify(token(number))
+    assert await mint.tokens.verify(second) is also_known
     assert await mint.tokens.verify(first) is not known
 
 
