@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from registry.auth.trust import Issuer
 from storage.retention import Rule, Scope
 
 ENVIRONMENT_PREFIX = "SPINDLE_"
@@ -305,6 +306,7 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
     retention: tuple[Rule, ...] = field(default=(), metadata=TABLES)
     immutable: tuple[Scope, ...] = field(default=(), metadata=TABLES)
+    issuer: tuple[Issuer, ...] = field(default=(), metadata=TABLES)
 
 
 @dataclass(frozen=True, slots=True)

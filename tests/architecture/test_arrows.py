@@ -19,6 +19,7 @@ PURE = (
     *("storage.manifest", "storage.errors", "storage.patterns", "storage.retention"),
     *("registry.deploy.spin", "registry.deploy.apps", "registry.deploy.rollout"),
     *("registry.auth.scope", "registry.auth.identity"),
+    *("registry.addresses", "registry.auth.destination", "registry.auth.jwks"),
 )
 WORLD = {"os", "asyncio", "sqlite3", "pathlib", "time", "threading", "socket", "subprocess"}
 

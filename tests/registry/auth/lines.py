@@ -27,6 +27,7 @@ class Server:
         self.requests: list[bytes] = []
         self.connections = 0
         self.port = 0
+        self.asked = asyncio.Event()
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -35,6 +36,7 @@ class Server:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             self.requests.append(head)
+            self.asked.set()
             await self.answering.wait()
             target = head.split(b" ")[1]
             writer.write(self.answer if isinstance(self.answer, bytes) else self.answer(target))
