@@ -21,6 +21,7 @@ LARGEST: Final = 8 << 10  # characters
 LEEWAY: Final = 60.0  # seconds by which the clocks may differ
 MOST_CLAIMS: Final = 64
 LONGEST_CLAIM: Final = 1024  # bytes in UTF-8
+LONGEST_NAME: Final = 64  # bytes
 _LONGEST_SUBJECT: Final = 512
 
 # x5t names a certificate by its hash and is not looked at; GitHub and Entra send it. All else is
@@ -28,6 +29,9 @@ _LONGEST_SUBJECT: Final = 512
 # be read (crit, b64, zip), and what nobody here knows.
 _HEADER: Final = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 _SUBJECT: Final = re.compile(r"[!-~]+", re.ASCII)
+
+# Of the token and not of the workload: they were checked, and no rule should be about them.
+_OF_THE_TOKEN: Final = frozenset({"iss", "aud", "exp", "nbf", "iat", "jti"})
 
 
 class TokenRefused(Exception):
@@ -144,8 +148,6 @@ def _texts(claims: Mapping[str, Any]) -> dict[str, str]:
 
     What is too long or could not be shown is left out. Rules only ever allow, so that allows less.
     """
-    if len(claims) > MOST_CLAIMS:
-        raise TokenRefused(f"has more than {MOST_CLAIMS} claims")
     texts = {}
     for name, value in claims.items():
         match value:
@@ -157,9 +159,11 @@ def _texts(claims: Mapping[str, Any]) -> dict[str, str]:
                 text = value
             case _:
                 continue
-        longest = max(len(name.encode()), len(text.encode()))
-        if longest <= LONGEST_CLAIM and name.isprintable() and text.isprintable():
+        short = len(name.encode()) <= LONGEST_NAME and len(text.encode()) <= LONGEST_CLAIM
+        if short and name not in _OF_THE_TOKEN and name.isprintable() and text.isprintable():
             texts[name] = text
+    if len(texts) >= MOST_CLAIMS:  # ours is one more
+        raise TokenRefused(f"has {MOST_CLAIMS} or more claims that rules could be about")
     return texts
 
 

@@ -74,11 +74,19 @@ class Line:
     async def __call__(
         self, address: str, port: int, tls: ssl.SSLContext | None, server_name: str | None
     ) -> Streams:
-        ipaddress.ip_address(address)  # never a name, which would be resolved again
+        assert _is_address(address), "a name would be resolved again"
         self.connected.append((address, port))
         return await asyncio.open_connection(
             "127.0.0.1", self.port, ssl=tls, server_hostname=server_name
         )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Names:

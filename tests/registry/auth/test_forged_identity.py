@@ -236,7 +236,7 @@ FORGED: Final[dict[str, tuple[str, str]]] = {
     "a subject with a NUL": (claims(sub="a\0"), "sub is not"),
     "a subject beyond ASCII": (claims(sub="\u0430cme"), "sub is not"),
     "a subject of 513 characters": (claims(sub="a" * 513), "sub is not"),
-    "65 claims": (claims(**{f"c{at}": 1 for at in range(59)}), "more than 64 claims"),
+    "64 claims": (claims(**{f"c{at}": 1 for at in range(63)}), "64 or more claims"),
 }
 
 
@@ -261,7 +261,7 @@ def test_the_one_that_they_are_forged_from_is_somebody(signer: Signer) -> None:
         {"exp": NOW + 0.5},
         {"aud": ["https://other.example.org", AUDIENCE]},
         {"sub": "!" + "~" * 511},
-        {f"c{at}": 1 for at in range(58)},
+        {f"c{at}": 1 for at in range(62)},
     ],
 )
 def test_what_is_just_within_bounds_is_somebody(more: dict[str, Any]) -> None:
@@ -340,6 +340,7 @@ def test_whatever_an_issuer_signs_is_a_plain_workload_or_is_refused(
         assert workload.claims["issuer"] == "local"
         assert all(isinstance(value, str) for value in workload.claims.values())
         assert all(value.isprintable() for value in workload.claims.values())
+        assert not {"iss", "aud", "iat", "nbf", "exp", "jti"} & workload.claims.keys()
 
 
 @given(st.text(max_size=200) | st.text(alphabet="eyJ.AQ_-=", max_size=60))

@@ -124,8 +124,7 @@ async def test_tokens_of_the_platforms_are_understood(
 
     assert workload.text == f"workload:{name}:{said['sub']}"
     assert workload.claims.items() >= ({"issuer": name} | claims).items()
-    assert "groups_direct" not in workload.claims
-    assert "kubernetes.io" not in workload.claims
+    assert not {"groups_direct", "kubernetes.io", "jti"} & workload.claims.keys()
 
 
 @pytest.mark.parametrize("make", [Signer.rsa, Signer.ec, Signer.ed])
@@ -148,12 +147,15 @@ async def test_claims_are_texts_numbers_and_booleans(platform: Platform) -> None
         "long": "x" * 1025,
         "as long as may be": "x" * 1024,
         "lines": "a\nb",
+        "n" * 65: "a name that is too long",
         "issuer": "another",
     }
     workload = await platform.federation().sign_in(platform.token(**claims))
 
-    left = set(workload.claims) - {"iss", "aud", "sub", "iat", "nbf", "exp"}
-    assert left == {"text", "number", "true", "as long as may be", "issuer"}
+    assert set(workload.claims) == {
+        *("sub", "issuer"),
+        *("text", "number", "true", "as long as may be"),
+    }
     assert (workload.claims["number"], workload.claims["true"]) == ("42", "true")
     assert workload.claims["issuer"] == "local", "the name in the settings, not what a token says"
 
