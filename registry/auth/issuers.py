@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 
 from registry.auth.destination import Destination
+from registry.auth.fingerprint import fingerprint
 from registry.auth.identity import Kind, Principal
 from registry.auth.jwks import Key, Keys, KeysInvalid, parse_keys
 from registry.auth.oidc import LARGEST as LARGEST_TOKEN
@@ -223,6 +224,7 @@ class Federation:
         known: dict[str, Any] = {}
         try:
             token = parse(text)
+            known["token"] = fingerprint(text)  # not before: it could be a password
             ring = self._rings.get(token.issuer)
             if ring is None:
                 raise TokenRefused("iss is none of the configured issuers")

@@ -20,6 +20,7 @@ PURE = (
     *("registry.deploy.spin", "registry.deploy.apps", "registry.deploy.rollout"),
     *("registry.auth.scope", "registry.auth.identity"),
     *("registry.addresses", "registry.auth.destination", "registry.auth.jwks"),
+    *("registry.auth.fingerprint",),
 )
 WORLD = {"os", "asyncio", "sqlite3", "pathlib", "time", "threading", "socket", "subprocess"}
 

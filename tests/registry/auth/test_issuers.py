@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -221,7 +222,14 @@ async def test_what_is_wrong_is_for_the_log_and_not_for_who_asks(platform: Platf
     assert "aud" not in str(caught.value)
     [line] = [one for one in log if "refused" in one["event"]]
     assert (line["issuer"], line["reason"]) == ("local", f"aud is not {AUDIENCE}")
+    assert line["token"] == f"sha256:{hashlib.sha256(token.encode()).hexdigest()[:16]}"
     assert not [part for part in [*token.split("."), "chirp-5150"] if part in json.dumps(log)]
+
+
+async def test_what_may_be_a_password_leaves_no_trace(platform: Platform) -> None:
+    with structlog.testing.capture_logs() as log:
+        await refused(platform.federation(), "a password, by mistake")
+    assert "token" not in log[0]
 
 
 # The keys

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -402,8 +402,8 @@ async def test_an_answer_that_is_of_no_use_is_told(
 async def test_whoever_does_not_answer_is_not_waited_for(allowed: Allowance) -> None:
     async with Server(response(b"{}")).serving() as server:
         server.answering.clear()
-        with pytest.raises(NotFetched, match=r"did not answer within 0\.2 seconds"):
-            await Outbound(time=0.2).fetch(f"http://127.0.0.1:{server.port}/", allowed)
+        url = f"http://127.0.0.1:{server.port}/"
+        assert "0.2 seconds" in await given_up(Outbound(time=0.2).fetch(url, allowed))
 
 
 async def test_neither_is_a_resolver() -> None:
@@ -411,8 +411,17 @@ async def test_neither_is_a_resolver() -> None:
         await asyncio.Event().wait()
         return []
 
-    with pytest.raises(NotFetched, match="did not answer within"):
-        await Outbound(resolve=silent, time=0.05).fetch("https://issuer.test/")
+    outbound = Outbound(resolve=silent, time=0.05)
+    assert "0.05 seconds" in await given_up(outbound.fetch("https://issuer.test/"))
+
+
+async def given_up(fetching: Coroutine[None, None, bytes]) -> str:
+    """With which words a request ends that would not end by itself."""
+    task = asyncio.create_task(fetching)
+    ended, _ = await asyncio.wait([task], timeout=10)
+    task.cancel()
+    assert ended
+    return str(task.exception())
 
 
 async def test_a_name_that_is_not_there_is_told() -> None:
