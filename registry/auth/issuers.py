@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
@@ -221,7 +221,7 @@ class Federation:
         )
 
     async def _workload(self, text: str) -> Principal:
-        known: dict[str, Any] = {}
+        known: dict[str, str] = {}
         try:
             token = parse(text)
             known["token"] = fingerprint(text)  # not before: it could be a password

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from registry.auth.identity import Kind, Principal
@@ -106,7 +107,7 @@ def verify(token: Token, issuer: Issuer, key: Key, *, audience: str, now: float)
     claims = _texts(token.claims) | {"issuer": issuer.name}
     if misfit := issuer.misfit(claims):
         raise TokenRefused(f"the claim {misfit} is not as the settings ask for")
-    return Principal(Kind.WORKLOAD, f"{issuer.name}:{subject}", claims)
+    return Principal(Kind.WORKLOAD, f"{issuer.name}:{subject}", MappingProxyType(claims))
 
 
 def _check_audience(value: Any, audience: str) -> None:

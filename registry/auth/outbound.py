@@ -64,6 +64,9 @@ class Allowance:
     """A PEM file with the certificates to trust; else the system's."""
 
 
+NOTHING: Final = Allowance()
+
+
 async def resolve(host: str, port: int) -> Sequence[str]:
     """All addresses of a name, by the system's resolver. Raises OSError."""
     found = await asyncio.get_running_loop().getaddrinfo(
@@ -115,8 +118,8 @@ class Outbound:
         for address in addresses:
             if what := denied(address, allowance.networks):
                 raise Astray(
-                    f"{destination.host} leads to {_shown(address)}, {what}: nothing is sent there"
-                    " unless networks names it"
+                    f"{destination.host} leads to {_shown(address)}, {what}, where nothing is sent;"
+                    " a private network can be named in networks"
                 )
         tls = None
         if destination.scheme == "https":
