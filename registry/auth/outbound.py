@@ -117,9 +117,10 @@ class Outbound:
         addresses = await self._addresses(destination)
         for address in addresses:
             if what := denied(address, allowance.networks):
+                leads = "is" if destination.literal else f"leads to {_shown(address)},"
                 raise Astray(
-                    f"{destination.host} leads to {_shown(address)}, {what}, where nothing is sent;"
-                    " a private network can be named in networks"
+                    f"{destination.host} {leads} {what}, where nothing is sent; a private network"
+                    " can be named in networks"
                 )
         tls = None
         if destination.scheme == "https":

@@ -42,7 +42,7 @@ class Server:
             writer.write(self.answer if isinstance(self.answer, bytes) else self.answer(target))
             await writer.drain()
         writer.transport.abort() if self.answer == b"" else writer.close()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, asyncio.CancelledError):  # the test is over
             await writer.wait_closed()
 
     @contextlib.asynccontextmanager

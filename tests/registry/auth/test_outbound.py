@@ -65,7 +65,7 @@ ASTRAY = [
     ("https://[2001:db8::1]/", "documentation"),
     ("https://168.63.129.16/", "cloud"),
     # IPv4 within IPv6
-    ("https://[::ffff:7f00:1]:{}/", "clothes"),
+    ("https://[::ffff:7f00:1]:{}/", "address"),
     ("https://[::ffff:127.0.0.1]:{}/", "address"),
     ("https://[::127.0.0.1]:{}/", "address"),
     ("https://[64:ff9b::7f00:1]:{}/", "NAT64"),
