@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from registry.auth.authority import is_authority
+from registry.auth.trust import Issuer
 from storage.retention import Rule, Scope
 
 ENVIRONMENT_PREFIX = "SPINDLE_"
@@ -352,6 +353,7 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
     retention: tuple[Rule, ...] = field(default=(), metadata=TABLES)
     immutable: tuple[Scope, ...] = field(default=(), metadata=TABLES)
+    issuer: tuple[Issuer, ...] = field(default=(), metadata=TABLES)
 
 
 @dataclass(frozen=True, slots=True)

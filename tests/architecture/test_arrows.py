@@ -21,7 +21,8 @@ PURE = (
     *("registry.auth.scope", "registry.auth.identity", "registry.auth.who"),
     *("registry.auth.places", "registry.auth.reading", "registry.auth.policy"),
     *("registry.auth.users", "registry.auth.required", "registry.auth.authority"),
-    *("registry.auth.resources", "registry.auth.jws"),
+    *("registry.auth.resources", "registry.auth.jws", "registry.auth.fingerprint"),
+    *("registry.addresses", "registry.auth.destination", "registry.auth.jwks"),
 )
 WORLD = {"os", "asyncio", "sqlite3", "pathlib", "time", "threading", "socket", "subprocess"}
 

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import h11
 import pytest
 
-from registry.deploy.runtimes.wasmtime.host.sending import is_public
 from registry.deploy.runtimes.wasmtime.outbound import HostPattern, HostPatternInvalid, Outbound
 
 ALLOWED = [
@@ -100,26 +99,6 @@ BAD = [
 def test_what_is_no_pattern_is_said_so(text):
     with pytest.raises(HostPatternInvalid):
         HostPattern.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("address", "public"),
-    [
-        ("93.184.216.34", True),
-        ("2606:2800:220:1:248:1893:25c8:1946", True),
-        ("127.0.0.1", False),
-        ("10.1.2.3", False),
-        ("169.254.169.254", False),
-        ("0.0.0.0", False),
-        ("224.0.0.1", False),
-        ("::1", False),
-        ("::ffff:127.0.0.1", False),
-        ("fe80::1%eth0", False),
-        ("fd00::1", False),
-    ],
-)
-def test_private_addresses_are_known(address, public):
-    assert is_public(address) is public
 
 
 # With a real guest, and a server on the loopback interface

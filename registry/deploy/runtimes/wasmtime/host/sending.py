@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import ipaddress
 import os
 import select
 import socket
@@ -18,6 +17,7 @@ import threading
 from collections import deque
 from typing import Any
 
+from registry.addresses import denied
 from registry.deploy.runtimes.wasmtime.abi import Err
 from registry.deploy.runtimes.wasmtime.call import Call
 from registry.deploy.runtimes.wasmtime.host.fields import FORBIDDEN, Fields
@@ -316,7 +316,7 @@ def connect_public(address: tuple[str, int], timeout: float | None, *_: object) 
     """
     last: OSError = Prohibited(f"{address[0]} has only private addresses")
     for family, kind, proto, _name, target in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
-        if not is_public(str(target[0])):
+        if denied(str(target[0])):
             continue
         sock = socket.socket(family, kind, proto)
         sock.settimeout(timeout)
@@ -328,13 +328,6 @@ def connect_public(address: tuple[str, int], timeout: float | None, *_: object) 
             continue
         return sock
     raise last
-
-
-def is_public(address: str) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = getattr(parsed, "ipv4_mapped", None)
-    parsed = mapped if mapped is not None else parsed
-    return parsed.is_global and not parsed.is_multicast
 
 
 class OwnConnection(http.client.HTTPConnection):
