@@ -12,6 +12,7 @@ from registry.auth.authenticate import Authentication
 from registry.auth.gate import Gate, Open
 from registry.auth.htpasswd import CurrentUsers, Htpasswd
 from registry.auth.identity import Kind, Principal
+from registry.auth.issuers import Federation
 from registry.auth.keys import Keys
 from registry.auth.passwords import Passwords
 from registry.auth.refresh import Owner, RefreshTokens
@@ -50,6 +51,7 @@ async def entrance(
     refresh = RefreshTokens(database, _Users(users))
     await refresh.open()
     tokens = Tokens(keys, service=auth.service, longest=auth.token_life)
+    federation = Federation(config.issuer, audience=auth.service) if config.issuer else None
     gate = Authentication(
         policies,
         policy.decide,
@@ -57,11 +59,18 @@ async def entrance(
         Passwords(users),
         robots,
         tokens=tokens,
+        federation=federation,
         challenge=auth.challenge,
         service=auth.service,
     )
     service = TokenService(
-        gate, tokens, keys, service=auth.service, life=auth.token_life, refresh=refresh
+        gate,
+        tokens,
+        keys,
+        service=auth.service,
+        life=auth.token_life,
+        refresh=refresh,
+        exchange=federation,
     )
     try:
         yield Entrance(gate, service)

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from registry.audit import Audit, Event, NoAudit, Outcome
 from registry.auth import resources
 from registry.auth.gate import Gate
-from registry.auth.identity import Credentials, Principal
+from registry.auth.identity import Credentials, Kind, Principal
 from registry.auth.keys import Keys, jwk
 from registry.auth.oauth import NO_STORE, OAuthError, last, one, pairs, read_form, refusal
 from registry.auth.refresh import RefreshTokens
@@ -171,7 +171,7 @@ class TokenService:
             "expires_in": self._life,
             "issued_at": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
-        if offline and self._refresh is not None and principal.signed_in:
+        if offline and self._refresh is not None and principal.kind is Kind.USER:
             kept = await self._refresh.issue(principal.text)
             if kept is not None:
                 answer["refresh_token"] = kept
