@@ -94,7 +94,7 @@ async def gate(config: Config, records: Records) -> AsyncIterator[Gate]:
         administrator.NoPolicy(),
         administrator.decide,
         users,
-        Passwords(users),
+        Passwords(users, shared=config.connections.exempt),
         records.robots,
         challenge=config.auth.challenge,
         service=config.auth.service,
