@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.metadata import version as version_of
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from registry.commands import apps, demo, token, user
-from registry.commands.options import Assignments, ConfigFile, Data, effective
-from registry.commands.options import stop as _stop
-from registry.config import as_toml
+from registry.config import ConfigInvalid, as_toml, load
 from registry.settings import Config
 
 command = typer.Typer(
@@ -28,11 +27,20 @@ command.add_typer(user.command, name="user")
 command.add_typer(token.command, name="token")
 command.command("demo")(demo.demo)
 
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", envvar="SPINDLE_CONFIG", help="A TOML file of settings."),
+]
+Data = Annotated[str | None, typer.Option("--data", help="Where everything is kept.")]
 ListenOn = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of the registry.")]
 GatewayListenOn = Annotated[
     str | None, typer.Option("--gateway-listen", help="HOST:PORT of the applications.")
 ]
 Workers = Annotated[str | None, typer.Option("--workers", help="Registry processes.")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, by its dotted name."),
+]
 
 
 @command.command()
@@ -266,13 +274,28 @@ def _settings(
     workers: str | None,
     assignments: list[str] | None,
 ) -> Config:
+    flags: dict[str, str] = {}
+    for assignment in assignments or ():
+        name, equals, value = assignment.partition("=")
+        if not equals:
+            _stop(f"--set takes NAME=VALUE, not {assignment!r}")
+        flags[name.strip()] = value
     named = {
         "data": data,
         "registry.listen": listen,
         "gateway.listen": gateway_listen,
         "registry.workers": workers,
     }
-    return effective(file, named, assignments)
+    flags |= {name: value for name, value in named.items() if value is not None}
+    try:
+        return load(file, os.environ, flags)
+    except ConfigInvalid as error:
+        _stop(str(error))
+
+
+def _stop(reason: str) -> NoReturn:
+    typer.echo(f"spindle: {reason}", err=True)
+    raise typer.Exit(2)
 
 
 def main() -> None:

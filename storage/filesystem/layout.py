@@ -2,6 +2,8 @@
 
     <root>/                         0700, ours alone
         layout.json                 {"layout": 1}, written last: all below was durable then
+        policy.toml                 who may do what, written by the operator
+        htpasswd                    who can sign in, with hashes of passwords
         restore.json                in its place while a backup is restored into the directory
         records.db                  the catalogue (SQLite, with -wal and -shm beside it)
         blobs/<algorithm>/<aa>/<hex>    aa = first two digits; all 256 are made in advance
@@ -10,7 +12,6 @@
         reserve/<n>                 room for when the disk is full; need not be copied
         apps/<app>/                 what the deployer unpacked and what applications logged
         compiled/                   machine code; may be removed when nothing runs
-        htpasswd                    the users, unless auth.users names another file
 
 The fan-out directories are made and fsynced once, so that no blob ever lies in a directory that
 might itself be lost.
@@ -35,28 +36,34 @@ from storage.filesystem import calls, durable
 VERSION: Final = 1
 _MARKER: Final = "layout.json"
 _RESTORING: Final = "restore.json"
+_POLICY: Final = "policy.toml"
 _USERS: Final = "htpasswd"
 _ROOMS: Final = ("blobs", "uploads", "quarantine", "apps", "compiled")
 RESERVE_PARTS: Final = 4
 _FAN_OUT: Final = tuple(f"{number:02x}" for number in range(256))
 _APP: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
 _KEY: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
-# What a fresh directory may hold: a creation that a crash cut short, and a file system's own.
+# What a fresh directory may hold: a creation that a crash cut short, what is written before the
+# first start, and a file system's own.
 _EXPECTED: Final = frozenset(
     {
-        *(*_ROOMS, "reserve", _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new", "lost+found"),
-        _USERS,  # which somebody may have put there before the first start
+        *(*_ROOMS, "reserve", _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new"),
+        *(_POLICY, _USERS, "lost+found"),
     }
 )
 
 
 class Layout:
-    """Only made by `open` or `restoring`; the directories it names are there and durable."""
+    """Made by `open` or `restoring`: then the directories it names are there and durable.
+
+    Made otherwise it only tells names.
+    """
 
     __slots__ = (
         "_blobs",
         "apps",
         "compiled",
+        "policy",
         "quarantine",
         "records",
         "reserve",
@@ -70,6 +77,7 @@ class Layout:
         self.records = root / "records.db"
         self.apps = root / "apps"
         self.compiled = root / "compiled"
+        self.policy = root / _POLICY
         self.users = root / _USERS
         # Text from here on: these two are spelled on every request.
         self._blobs = str(root / "blobs")
