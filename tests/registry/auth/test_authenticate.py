@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import logging
+import random
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from registry.auth.passwords import Passwords, hash_of
 from registry.auth.robots import Robots
 from registry.auth.scope import Action, Grant
 from registry.auth.users import Users
-from registry.errors import Unauthorized
+from registry.errors import TooManyRequests, Unauthorized
 from storage.filesystem.layout import Layout
 from storage.records.sqlite import SQLite
 
@@ -174,6 +176,39 @@ async def test_what_is_wrong_is_refused_and_never_anonymous(scene: Scene, header
     said = await scene.refused(header)
     assert PASSWORD not in said
     assert GOOD not in said
+
+
+async def test_whatever_is_sent_is_somebody_or_refused_and_no_failure_of_ours(
+    scene: Scene,
+) -> None:
+    chance = random.Random(7)
+    asked = 0
+
+    def compare(password: bytes, hash: str) -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    gate = Authentication(
+        *(NoPolicy(), decide, scene.file, Passwords(scene.file, compare=compare), scene.robots),
+        tokens=scene.tokens,
+        federation=scene.platform,
+    )
+    _, secret = await scene.robots.create("ci", ACCESS, life=None)
+    good = [f"Basic {GOOD}", basic("x", secret), f"Bearer {secret}", basic("x", "a.b.c")]
+    for one in range(3000):
+        header = list(chance.choice(good))
+        for _ in range(chance.randrange(1, 4)):
+            at = chance.randrange(len(header) + 1)
+            header[at : at + chance.randrange(3)] = chr(chance.randrange(256))
+        pair = bytes(chance.randrange(132) for _ in range(chance.randrange(12))) + b":\xc3\xa9"
+        pair += b"\0" * chance.randrange(2)
+        sent = "".join(header) if one % 2 else "Basic " + base64.b64encode(pair).decode()
+        with suppress(Unauthorized, TooManyRequests):
+            # Each from an address of its own, so that all are looked at.
+            await gate.identify(Credentials(sent, f"10.0.{one >> 8}.{one & 255}"))
+    assert asked > 100
+    await gate.close()
 
 
 async def test_no_user_and_a_wrong_password_are_told_in_the_same_words(scene: Scene) -> None:
