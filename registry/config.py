@@ -17,7 +17,8 @@ from typing import Any, get_type_hints
 from registry.rules import KINDS, RuleInvalid
 from registry.settings import ENVIRONMENT_PREFIX, NEVER, SETTINGS, Config, Count, Seconds
 
-NOT_SETTINGS = frozenset({"SPINDLE_CONFIG", "SPINDLE_SERVER"})  # read by the command line
+# Read by the command line.
+NOT_SETTINGS = frozenset({"SPINDLE_CONFIG", "SPINDLE_SERVER", "SPINDLE_TOKEN"})
 
 
 class ConfigInvalid(Exception):

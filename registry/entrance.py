@@ -56,7 +56,7 @@ async def entrance(
         policies,
         policy.decide,
         users,
-        Passwords(users),
+        Passwords(users, shared=config.connections.exempt),
         robots,
         tokens=tokens,
         federation=federation,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -20,6 +20,8 @@ LONGEST: Final = 30.0  # seconds
 FORGIVEN: Final = 60.0  # seconds without an attempt that pay for one failure
 
 Key: TypeAlias = tuple[str, str]
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(slots=True)
@@ -42,9 +44,16 @@ class _Count:
 
 
 class Attempts:
-    def __init__(self, clock: Callable[[], float], *, most: int = REMEMBERED) -> None:
-        """`clock` in seconds."""
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        shared: Iterable[Network] = (),
+        most: int = REMEMBERED,
+    ) -> None:
+        """`clock` in seconds; `shared`: addresses of many, of which only each name counts."""
         self._clock = clock
+        self._shared = tuple(shared)
         self._most = most
         self._names: OrderedDict[Key, _Count] = OrderedDict()
         self._addresses: OrderedDict[Key, _Count] = OrderedDict()
@@ -81,23 +90,34 @@ class Attempts:
                 count.failures = max(count.failures - 1, 0)
 
     def _of(self, name: str, address: str) -> list[tuple[OrderedDict[Key, _Count], Key, int]]:
-        place = place_of(address)
+        place, own = self._place(address)
         counts = [(self._names, (place, name), FREE_OF_NAME)]
-        if place:
+        if own:
             counts.append((self._addresses, (place, ""), FREE_OF_ADDRESS))
         return counts
 
+    def _place(self, address: str) -> tuple[str, bool]:
+        """How it is counted, and whether that is one client's; false: it may be a proxy's."""
+        ip = parse(address)
+        if ip is None or ip.is_loopback:
+            return "", False
+        if any(ip.version == one.version and ip in one for one in self._shared):
+            return str(ip), False
+        return place_of(ip), True
 
-def place_of(address: str) -> str:
-    """The address, or its /64 in IPv6, where one client has them all; empty if many share it."""
+
+def parse(address: str) -> Address | None:
+    """None for what is none, such as a Unix socket's."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
-        return ""  # a Unix socket: a proxy of this machine
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    if ip.is_loopback:
-        return ""
+        return None
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip
+
+
+def place_of(ip: Address) -> str:
+    """The address, or its /64 in IPv6, where one client has them all."""
     if isinstance(ip, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Address(int(ip) >> 64 << 64))
     return str(ip)

@@ -33,6 +33,11 @@ def read(path: Path) -> Users:
             content = file.read(LARGEST + 1)
     except FileNotFoundError:
         return Users()
+    return parse(path, content)
+
+
+def parse(path: Path, content: bytes) -> Users:
+    """Users.parse, and the refusal names the file. Raises UsersInvalid."""
     try:
         return Users.parse(content)
     except UsersInvalid as error:

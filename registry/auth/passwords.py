@@ -11,13 +11,13 @@ import hmac
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
 import bcrypt
 
-from registry.auth.attempts import Attempts
+from registry.auth.attempts import Attempts, Network
 from registry.auth.htpasswd import CurrentUsers
 from registry.auth.robots import PREFIX
 from registry.auth.users import COST, User
@@ -67,12 +67,13 @@ class Passwords:
         *,
         clock: Callable[[], float] = time.monotonic,
         compare: Callable[[bytes, str], bool] = _compare,
+        shared: Iterable[Network] = (),
     ) -> None:
-        """`compare` is bcrypt's; it runs in a thread, and only there."""
+        """`compare` is bcrypt's; it runs in a thread, and only there. `shared`: see Attempts."""
         self._users = users
         self._clock = clock
         self._compare = compare
-        self._attempts = Attempts(clock)
+        self._attempts = Attempts(clock, shared=shared)
         self._threads = Threads("passwords", THREADS)
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, float] = OrderedDict()

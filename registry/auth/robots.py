@@ -15,6 +15,7 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from registry.auth.identity import Kind, Principal
@@ -213,5 +214,6 @@ def _write(grants: Sequence[Grant]) -> str:
     return json.dumps([[one.pattern.text, sorted(one.actions)] for one in grants])
 
 
+@lru_cache(maxsize=1024)  # the same few texts, with each request
 def _read(text: str) -> tuple[Grant, ...]:
     return tuple(Grant.parse(pattern, actions) for pattern, actions in json.loads(text))

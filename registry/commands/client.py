@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # `spindle --help` is quick because aiohttp is imported by wh
     import aiohttp
 
 DEFAULT_SERVER = "http://127.0.0.1:5000"
+TOKEN = "SPINDLE_TOKEN"  # noqa: S105  # the variable that holds one, from `spindle token create`
 
 REFUSED = 1  # the server said no
 UNREACHABLE = 2  # nothing was asked, as for a command that makes no sense
@@ -63,6 +65,9 @@ class Server:
 
         shown = self.url if path.startswith("/") else path
         url = self.url + path if path.startswith("/") else path
+        # To the server alone: an application is asked over the same session.
+        if url.startswith(f"{self.url}/") and (token := os.environ.get(TOKEN)):
+            request["headers"] = {**request.get("headers", {}), "Authorization": f"Bearer {token}"}
         try:
             async with self.session.request(
                 method, url, allow_redirects=False, **request
@@ -98,6 +103,8 @@ class Server:
             message = str(found["errors"][0]["message"])
         except Exception:
             return self._stranger()
+        if answer.status == 401:
+            message += f" ({TOKEN} takes a token that `spindle token create` made)"
         kind = NotThere if answer.status == 404 else CommandFailed
         return kind(message)
 

@@ -50,9 +50,10 @@ def _greet(config: Config, sockets: server.Sockets) -> None:
     here = str(registry).replace("127.0.0.1", "localhost") if registry.loopback else str(registry)
     given = "" if registry.port == 5000 else f" --server http://{registry}"
     command = "spindle" if shutil.which("spindle") else sys.argv[0]
-    access, login = "whoever reaches it may push", ""
+    access, login, token = "whoever reaches it may push", "", ""
     if config.auth.enabled:
         access, login = f"sign in: docker login {here}", f"  docker login {here}\n"
+        token = "SPINDLE_TOKEN=... "  # noqa: S105
     print(
         f"""\
 Spindle {version_of("spindle")}
@@ -67,7 +68,7 @@ Push a Spin application and it runs:
 
 or, without Spin at hand, a small example of our own:
 
-  {command} demo{given}
+  {token}{command} demo{given}
 """,
         flush=True,
         file=sys.stdout,

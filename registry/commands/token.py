@@ -57,7 +57,10 @@ def create(
         stop("--allow needs a --repository; without one the policy decides what the robot may do")
     try:
         age = Age.parse(expires)
-        actions = [action.strip() for action in (allow or "pull").split(",")]
+    except ValueError:
+        stop(f"--expires {expires!r} is no time above 0, such as 90d or 12h, and not never")
+    try:
+        actions = [action.strip() for action in ("pull" if allow is None else allow).split(",")]
         grants = [Grant.parse(pattern, actions) for pattern in repository or ()]
     except ValueError as error:
         stop(str(error))

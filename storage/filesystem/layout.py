@@ -12,7 +12,6 @@
         reserve/<n>                 room for when the disk is full; need not be copied
         apps/<app>/                 what the deployer unpacked and what applications logged
         compiled/                   machine code; may be removed when nothing runs
-        htpasswd                    the users, unless auth.users names another file
 
 The fan-out directories are made and fsynced once, so that no blob ever lies in a directory that
 might itself be lost.

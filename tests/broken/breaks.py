@@ -1125,4 +1125,42 @@ BREAKS: Final = (
         "tests/registry/auth/test_issuers.py"
         "::test_for_a_key_that_is_not_there_is_looked_once_a_minute",
     ),
+    # Who signs in
+    Break(
+        "whether there is a user can be told by the time that it takes",
+        "registry/auth/passwords.py",
+        "        hash = self._no_hash(name) if user is None else user.hash\n",
+        "        if user is None:\n            return False\n        hash = user.hash\n",
+        "tests/registry/auth/test_passwords.py::test_a_name_that_is_nobodys_costs_what_a_users_does",
+    ),
+    Break(
+        "an old password is remembered after it was changed",
+        "registry/auth/passwords.py",
+        '        parts = (name, user.hash if user else "", password)\n',
+        "        parts = (name, password)\n",
+        "tests/registry/auth/test_passwords.py"
+        "::test_a_new_password_and_a_removed_user_end_what_is_remembered",
+    ),
+    Break(
+        "a revoked token is good until it expires",
+        "registry/auth/robots.py",
+        "return self.revoked is None and (",
+        "return (",
+        "tests/registry/auth/test_robots.py::test_a_revoked_token_ends_at_once_for_every_process",
+    ),
+    Break(
+        "who shows what is wrong is let in as nobody",
+        "registry/auth/authenticate.py",
+        '        raise _refused("the user name or the password is wrong")\n',
+        "        return ANONYMOUS\n",
+        "tests/registry/auth/test_authenticate.py"
+        "::test_no_user_and_a_wrong_password_are_told_in_the_same_words",
+    ),
+    Break(
+        "a token outlives its owner",
+        "registry/auth/authenticate.py",
+        "            case Kind.USER if self._users.current().find(name):\n",
+        "            case Kind.USER if name:\n",
+        "tests/registry/auth/test_authenticate.py::test_a_token_ends_with_its_owner",
+    ),
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 
 import bcrypt
 import pytest
 
-from registry.auth.attempts import FREE_OF_ADDRESS, FREE_OF_NAME, LONGEST, Attempts, place_of
+from registry.auth.attempts import FREE_OF_ADDRESS, FREE_OF_NAME, LONGEST, Attempts, parse, place_of
 from registry.auth.passwords import QUEUE, THREADS, PasswordRefused, Passwords, hash_of
 from registry.auth.users import Users
 from registry.errors import TooManyRequests
@@ -232,13 +233,29 @@ async def test_on_loopback_each_name_counts_for_itself(scene: Scene) -> None:
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
         ("2001:db8:1:2::9", "2001:db8:1:2::"),
         ("fe80::1%eth0", "fe80::"),
-        ("127.0.0.1", ""),
-        ("::1", ""),
-        ("", ""),
     ],
 )
 def test_an_address_counts_as_the_network_of_one_client(address: str, place: str) -> None:
-    assert place_of(address) == place
+    ip = parse(address)
+    assert ip
+    assert place_of(ip) == place
+
+
+def failures_until_wait(attempts: Attempts, address: str, *, one_name: bool) -> int:
+    """How many are begun, of at most 50."""
+    return next(
+        (one for one in range(50) if attempts.begin("x" if one_name else f"x{one}", address)), 50
+    )
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "", "10.1.2.3", "::ffff:10.1.2.3"])
+def test_where_many_clients_are_behind_one_address_only_each_name_counts(address: str) -> None:
+    def fresh() -> Attempts:
+        return Attempts(Clock(), shared=[ip_network("10.0.0.0/8"), ip_network("2001:db8::/32")])
+
+    assert failures_until_wait(fresh(), address, one_name=False) == 50
+    assert failures_until_wait(fresh(), address, one_name=True) == FREE_OF_NAME
+    assert failures_until_wait(fresh(), HERE, one_name=False) == FREE_OF_ADDRESS
 
 
 def test_time_forgives() -> None:
