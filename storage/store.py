@@ -15,7 +15,7 @@ from storage.names import RepositoryName, Tag
 from storage.open_uploads import OpenUploads
 from storage.records.database import Connection, Database
 from storage.records.schema import STEPS
-from storage.records.statements import text, whole
+from storage.records.statements import Mover, text, whole
 from storage.repository import Repository
 from storage.reserve import Boundless, Reserve, Reserved
 
@@ -41,6 +41,8 @@ class Move:
     tag: Tag
     digest: Digest | None
     at: float
+    mover: Mover | None = None
+    """None: nobody had to sign in for it, or it is older than signing in."""
 
 
 class Terms(TypedDict, total=False):
@@ -126,9 +128,10 @@ class Store:
         """Moves of tags with a generation above `after`, in order."""
         rows = await self.database.read(
             lambda c: c.all(
-                "SELECT generation, name, tag, digest, at FROM tag_moves"
-                " JOIN repositories ON id = repository"
-                " WHERE generation > ? ORDER BY generation LIMIT ?",
+                "SELECT m.generation, name, tag, digest, at, principal, may_deploy"
+                " FROM tag_moves AS m JOIN repositories ON id = repository"
+                " LEFT JOIN movers AS w ON w.generation = m.generation"
+                " WHERE m.generation > ? ORDER BY m.generation LIMIT ?",
                 after,
                 limit,
             )
@@ -140,8 +143,9 @@ class Store:
                 Tag.parse(text(tag)),
                 None if digest is None else Digest.parse(text(digest)),
                 float(at or 0),
+                None if principal is None else Mover(text(principal), bool(may_deploy)),
             )
-            for generation, name, tag, digest, at in rows
+            for generation, name, tag, digest, at, principal, may_deploy in rows
         ]
 
     async def newest_move(self) -> int:

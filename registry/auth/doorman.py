@@ -37,8 +37,8 @@ class Caller:
     gate: Gate
     scope: Scope
     url: str
-    bearer: bool
-    """He showed a token, and could get another one."""
+    exchangeable: bool
+    """What he showed is a token that he could have had for more."""
 
     def may(self, action: Action, repository: str | None) -> bool:
         """`repository` is a name, or None for what belongs to none."""
@@ -46,6 +46,18 @@ class Caller:
 
     def may_pull(self, repository: RepositoryName) -> bool:
         return self.gate.decide(self.principal, Action.PULL, repository.text).allowed
+
+    def may_deploy(self, repository: str) -> bool:
+        """Whether what he pushes may run. No client asks for a token with that: it is its owner's
+        right that counts.
+        """
+        return self._owner_may(Action.DEPLOY, repository)
+
+    def _owner_may(self, action: Action, repository: str | None) -> bool:
+        principal = self.principal
+        if self.exchangeable and principal.bounds is not None:
+            principal = replace(principal, bounds=None)
+        return self.gate.decide(principal, action, repository).allowed
 
     def demand(self, action: Action, repository: str | None) -> None:
         """Raises Unauthorized or Denied."""
@@ -60,13 +72,11 @@ class Caller:
         where = repository or "what belongs to no repository"
         message = message or f"{self.principal.text} may not {action} {where}"
         principal = self.principal
-        if self.bearer and principal.bounds is not None:
-            owner = replace(principal, bounds=None)
-            if self.gate.decide(owner, action, repository).allowed:
-                return self.unauthorized(
-                    f"this token is not for that: {message}; ask for one that is",
-                    *(access, "insufficient_scope"),
-                )
+        if principal.bounds is not None and self._owner_may(action, repository):
+            return self.unauthorized(
+                f"this token is not for that: {message}; ask for one that is",
+                *(access, "insufficient_scope"),
+            )
         if not principal.signed_in:
             return self.unauthorized(f"sign in first: {message}", access)
         return Denied(message)
@@ -114,14 +124,13 @@ class Doorman:
         except Unauthorized as error:
             if error.headers:
                 raise
-            bearer = _is_bearer(authorization)
             headers = gate.challenges(
                 self._url or called(scope),
                 _access(need, asked),
-                "invalid_token" if bearer else None,
+                "invalid_token" if _is_exchangeable(authorization) else None,
             )
             raise Unauthorized(str(error), headers) from None
-        caller = Caller(principal, gate, scope, self._url, _is_bearer(authorization))
+        caller = Caller(principal, gate, scope, self._url, _is_exchangeable(authorization))
         if invalid is not None:
             if gate.closed and principal.kind is Kind.ANONYMOUS:
                 raise caller.unauthorized("sign in first", ())
@@ -148,8 +157,11 @@ def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return b", ".join(found).decode("latin-1") if found else None
 
 
-def _is_bearer(authorization: str | None) -> bool:
-    return authorization is not None and authorization[:7].lower() == "bearer "
+def _is_exchangeable(authorization: str | None) -> bool:
+    """A token of the token service; not a robot's own, which is what it is."""
+    if authorization is None or authorization[:7].lower() != "bearer ":
+        return False
+    return not authorization[7:].lstrip().startswith("spt_")
 
 
 def _certificate(scope: Scope) -> str | None:
