@@ -44,8 +44,8 @@ class Caller:
         """`repository` is a name, or None for what belongs to none."""
         return self.gate.decide(self.principal, action, repository).allowed
 
-    def may_pull(self, repository: RepositoryName) -> bool:
-        return self.gate.decide(self.principal, Action.PULL, repository.text).allowed
+    def may_pull(self, repository: str) -> bool:
+        return self.gate.decide(self.principal, Action.PULL, repository).allowed
 
     def may_deploy(self, repository: str) -> bool:
         """Whether what he pushes may run. No client asks for a token with that: it is its owner's
