@@ -159,10 +159,7 @@ class Store:
 
 
 def _named(after: str, limit: int, c: Connection) -> list[RepositoryName]:
-    rows = c.all(
-        "SELECT name FROM repositories WHERE name > ?" + _LISTED + " ORDER BY name LIMIT ?",
-        *(after, limit),
-    )
+    rows = c.all(_NAMED, after, limit)
     return [RepositoryName.parse(text(name)) for (name,) in rows]
 
 
@@ -183,4 +180,5 @@ _LISTED: Final = (
     " AND (EXISTS (SELECT 1 FROM links WHERE repository = id)"
     " OR EXISTS (SELECT 1 FROM manifests WHERE repository = id))"
 )
-_IS_LISTED: Final = "SELECT 1 FROM repositories WHERE name = ?" + _LISTED  # noqa: S608 - a constant
+_NAMED: Final = f"SELECT name FROM repositories WHERE name > ?{_LISTED} ORDER BY name LIMIT ?"  # noqa: S608 - a constant
+_IS_LISTED: Final = f"SELECT 1 FROM repositories WHERE name = ?{_LISTED}"  # noqa: S608 - a constant
