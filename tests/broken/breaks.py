@@ -1002,8 +1002,8 @@ BREAKS: Final = (
     Break(
         "a route is answered before anybody was asked whether it may be",
         "registry/auth/doorman.py",
-        "            if not gate.decide(principal, action, where).allowed:\n",
-        "            if False:\n",
+        "        if not self.may(action, repository):\n",
+        "        if False:\n",
         "tests/registry/auth/matrix/test_matrix.py"
         "::test_every_answer_is_the_one_that_was_agreed_on",
     ),
