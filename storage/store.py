@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypedDict, Unpack
@@ -19,7 +19,7 @@ from storage.records.statements import Mover, text, whole
 from storage.repository import Repository
 from storage.reserve import Boundless, Reserve, Reserved
 
-SCANNED: Final = 1000  # names looked at in one transaction, which takes some milliseconds
+SCANNED: Final = 500  # names looked at in one go, which takes a millisecond or two
 GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
 
 _token: Final = partial(secrets.token_urlsafe, 16)
@@ -110,18 +110,19 @@ class Store:
     ) -> list[RepositoryName]:
         """Those of `repositories` whose name is to be shown, however few they are among them.
 
-        `shown` is called in the thread of scans, for some names at a time, so that nobody else
-        waits for long: who may see three of 100,000 has them all looked at.
+        `shown` is called for some names at a time, and whoever else waits goes on between: who may
+        see three of 100,000 has them all looked at. It must be quick.
         """
         found: list[RepositoryName] = []
-        size = limit
+        size = min(limit, SCANNED)
         while len(found) < limit:
-            size = min(size, SCANNED)
-            seen, last = await self.database.scan(partial(_among, shown, after or "", size))
-            found += seen
-            if last is None:
+            names = await self.database.scan(partial(_names, after or "", size))
+            seen = list(filter(shown, names))
+            if seen:
+                found += await self.database.read(partial(_listed, seen))
+            if len(names) < size:
                 break
-            after, size = last, size * 4
+            after, size = names[-1], min(size * 4, SCANNED)
         return found[:limit]
 
     async def moves(self, *, after: int, limit: int) -> list[Move]:
@@ -163,17 +164,14 @@ def _named(after: str, limit: int, c: Connection) -> list[RepositoryName]:
     return [RepositoryName.parse(text(name)) for (name,) in rows]
 
 
-def _among(
-    shown: Callable[[str], bool], after: str, limit: int, c: Connection
-) -> tuple[list[RepositoryName], str | None]:
-    """Of the next `limit` those that are shown; and the last name, if more may follow."""
-    rows = c.all(
-        "SELECT name FROM repositories WHERE name > ? ORDER BY name LIMIT ?", *(after, limit)
-    )
-    names = [text(name) for (name,) in rows]
-    # Whether there is anything in it costs three times as much as the name.
-    found = [RepositoryName.parse(name) for name in filter(shown, names) if c.one(_IS_LISTED, name)]
-    return found, names[-1] if len(names) == limit else None
+def _names(after: str, limit: int, c: Connection) -> list[str]:
+    """Also of those that hold nothing: to ask that costs three times as much as the name."""
+    statement = "SELECT name FROM repositories WHERE name > ? ORDER BY name LIMIT ?"
+    return [text(name) for (name,) in c.all(statement, after, limit)]
+
+
+def _listed(names: Sequence[str], c: Connection) -> list[RepositoryName]:
+    return [RepositoryName.parse(name) for name in names if c.one(_IS_LISTED, name)]
 
 
 _LISTED: Final = (
