@@ -61,6 +61,8 @@ async def push(exchange: Exchange) -> None:
     limit = exchange.registry.manifest_limit
     guard = _guard(exchange, reference)
     overwriting = _overwriting(exchange, repository)
+    if guard is not None and exchange.caller is not None:  # it tells what is there
+        exchange.caller.demand(Action.PULL, repository.name.text)
     if guard is not None:  # once before the body is read, and again when nothing can come between
         current = None
         with suppress(Unknown):

@@ -354,6 +354,20 @@ async def test_of_two_pushes_at_once_the_second_is_an_overwrite(registry: Guarde
         assert (await registry("GET", target, headers=basic("reader"))).body == won
 
 
+async def test_a_push_on_a_condition_is_for_who_may_look(registry: Guarded) -> None:
+    """Whether it is fulfilled tells what is there."""
+    await registry.fill(HERE)
+    for name in (HERE, ABSENT):
+        for condition in ("If-Match", "If-None-Match"):
+            headers = {**basic("mounter"), condition: "*"}
+            answer = await registry.put(name, "latest", image(), headers)
+            assert (answer.status, answer.reads) == (403, 0)
+            assert name in answer.json["errors"][0]["message"]
+    headers = {**basic("pusher"), "If-None-Match": "*"}
+    assert (await registry.put(HERE, "latest", image(), headers)).status == 412
+    assert (await registry.put(HERE, "new", image(), headers)).status == 201
+
+
 # Deleting
 
 
