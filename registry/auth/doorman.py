@@ -37,8 +37,8 @@ class Caller:
     gate: Gate
     scope: Scope
     url: str
-    exchangeable: bool
-    """What he showed is a token that he could have had for more."""
+    bearer: bool
+    """He showed a token of the token service, and could have had one for more."""
 
     def may(self, action: Action, repository: str | None) -> bool:
         """`repository` is a name, or None for what belongs to none."""
@@ -55,7 +55,7 @@ class Caller:
 
     def _owner_may(self, action: Action, repository: str | None) -> bool:
         principal = self.principal
-        if self.exchangeable and principal.bounds is not None:
+        if self.bearer and principal.bounds is not None:
             principal = replace(principal, bounds=None)
         return self.gate.decide(principal, action, repository).allowed
 
