@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from registry.audit import Audit, NoAudit
 from registry.auth.doorman import Caller
 from registry.auth.gate import Gate, Open
-from registry.auth.identity import ANYBODY, Kind, Principal
+from registry.auth.identity import ANONYMOUS, ANYBODY, Kind, Principal
 from registry.auth.scope import Action
 from registry.errors import (
     BodyTooLarge,
@@ -110,7 +110,10 @@ class Exchange:
 
     @property
     def principal(self) -> Principal:
-        return ANYBODY if self.caller is None else self.caller.principal
+        """Also of a request that was refused; anonymous if its credentials were wrong."""
+        if self.caller is not None:
+            return self.caller.principal
+        return ANYBODY if isinstance(self.registry.gate, Open) else ANONYMOUS
 
     @property
     def owner(self) -> str:

@@ -15,7 +15,7 @@ from storage.digest import Digest
 from storage.errors import DigestUnsupported, ManifestUnknown, TagInvalid, Unknown
 from storage.manifest import Manifest
 from storage.names import Tag, parse_reference
-from storage.repository import Repository
+from storage.repository import Mover, Repository
 
 TAGS = 100  # "SHOULD support pushing at least 10 tags per request"
 QUICK = 1 << 14  # bytes parsed on the event loop: 16 KiB take about 1 ms, 4 MiB up to 200 ms
@@ -61,6 +61,8 @@ async def push(exchange: Exchange) -> None:
     limit = exchange.registry.manifest_limit
     guard = _guard(exchange, reference)
     overwriting = _overwriting(exchange, repository)
+    if guard is not None and exchange.caller is not None:  # it tells what is there
+        exchange.caller.demand(Action.PULL, repository.name.text)
     if guard is not None:  # once before the body is read, and again when nothing can come between
         current = None
         with suppress(Unknown):
@@ -75,7 +77,9 @@ async def push(exchange: Exchange) -> None:
         exchange.header(b"content-type"),
         reference if isinstance(reference, Digest) else None,
     )
-    await repository.put_manifest(manifest, tags, guard=guard, overwriting=overwriting)
+    await repository.put_manifest(
+        manifest, tags, guard=guard, overwriting=overwriting, mover=_mover(exchange, repository)
+    )
     headers = [
         (b"location", f"/v2/{exchange.name}/manifests/{manifest.digest}".encode()),
         (b"docker-content-digest", manifest.digest.text.encode()),
@@ -127,6 +131,13 @@ def _overwriting(exchange: Exchange, repository: Repository) -> Callable[[Tag], 
         )
 
     return refuse
+
+
+def _mover(exchange: Exchange, repository: Repository) -> Mover | None:
+    caller = exchange.caller
+    if caller is None:
+        return None
+    return Mover(caller.principal.text, caller.may_deploy(repository.name.text))
 
 
 def _tags(exchange: Exchange, reference: Tag | Digest) -> Sequence[Tag]:

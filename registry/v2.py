@@ -171,7 +171,8 @@ class V2:
             route = methods.get(exchange.method)
             if self._doorman is not None:
                 need = route.need if route is not None else None
-                exchange.caller = await self._doorman.admit(scope, need, exchange.name)
+                exchange.caller = await self._doorman.identify(scope, need, exchange.name)
+                self._doorman.admit(exchange.caller, need, exchange.name)
             if route is None:
                 allow = ", ".join(methods)
                 # The method is not told: the answer to HEAD has the length of the one to GET.

@@ -31,13 +31,13 @@ from storage.manifest import Manifest
 from storage.names import RepositoryName, Tag
 from storage.records import damage, references, statements
 from storage.records.database import Connection, Row, Value
-from storage.records.statements import text, whole
+from storage.records.statements import Mover, text, whole
 from storage.uploads import UploadSession, upload_key
 
 if TYPE_CHECKING:
     from storage.store import Store
 
-__all__ = ["Referrer", "Repository", "StoredManifest", "UploadSession"]
+__all__ = ["Mover", "Referrer", "Repository", "StoredManifest", "UploadSession"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +260,7 @@ class Repository:
         *,
         guard: Callable[[Digest | None], None] | None = None,
         overwriting: Callable[[Tag], None] | None = None,
+        mover: Mover | None = None,
     ) -> None:
         """Keep a manifest and point `tags` at it, all or nothing; on return it is durable.
 
@@ -267,7 +268,8 @@ class Repository:
         something that is. `guard` is called within the transaction with what the first tag, or
         without tags the manifest's own digest, stands for (None: nothing); nothing is kept when it
         raises. `overwriting` likewise, with each of the tags that is something else until now.
-        Raises Immutable when one of the tags is something else for good.
+        Raises Immutable when one of the tags is something else for good. `mover` is told to whom
+        asks for the moves of tags; None: nobody had to sign in.
         """
         reference = tags[0] if tags else manifest.digest
 
@@ -299,7 +301,7 @@ class Repository:
             damage.heal_manifest(c, repository, manifest.digest)
             references.refer(c, repository, manifest)
             if tags:
-                statements.move_tags(c, repository, tags, manifest.digest, now)
+                statements.move_tags(c, repository, tags, manifest.digest, now, mover)
             else:
                 references.lease_manifest(c, repository, manifest.digest.text, now)
 

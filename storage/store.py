@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, TypedDict, Unpack
@@ -15,11 +15,11 @@ from storage.names import RepositoryName, Tag
 from storage.open_uploads import OpenUploads
 from storage.records.database import Connection, Database
 from storage.records.schema import STEPS
-from storage.records.statements import text, whole
+from storage.records.statements import Mover, text, whole
 from storage.repository import Repository
 from storage.reserve import Boundless, Reserve, Reserved
 
-SCANNED: Final = 1000  # names looked at in one transaction, which takes some milliseconds
+SCANNED: Final = 500  # names looked at in one go, which takes a millisecond or two
 GRACE: Final = 24 * 3600.0  # seconds; longer than any push takes
 
 _token: Final = partial(secrets.token_urlsafe, 16)
@@ -41,6 +41,8 @@ class Move:
     tag: Tag
     digest: Digest | None
     at: float
+    mover: Mover | None = None
+    """None: nobody had to sign in for it, or it is older than signing in."""
 
 
 class Terms(TypedDict, total=False):
@@ -104,31 +106,33 @@ class Store:
         return await self.database.read(partial(_named, after or "", limit))
 
     async def repositories_among(
-        self, shown: Callable[[RepositoryName], bool], *, after: str | None, limit: int
+        self, shown: Callable[[str], bool], *, after: str | None, limit: int
     ) -> list[RepositoryName]:
-        """Those of `repositories` for which `shown` is true, however few they are among them.
+        """Those of `repositories` whose name is to be shown, however few they are among them.
 
-        `shown` is called in the thread of scans, for some rows at a time, so that nobody else waits
-        for long: who may see three of 100,000 has them all looked at.
+        `shown` is called for some names at a time, and whoever else waits goes on between: who may
+        see three of 100,000 has them all looked at. It must be quick.
         """
         found: list[RepositoryName] = []
-        size = limit
+        size = min(limit, SCANNED)
         while len(found) < limit:
-            size = min(size, SCANNED)
-            seen, last = await self.database.scan(partial(_among, shown, after or "", size))
-            found += seen
-            if last is None:
+            names = await self.database.scan(partial(_names, after or "", size))
+            seen = list(filter(shown, names))
+            if seen:
+                found += await self.database.read(partial(_listed, seen))
+            if len(names) < size:
                 break
-            after, size = last, size * 4
+            after, size = names[-1], min(size * 4, SCANNED)
         return found[:limit]
 
     async def moves(self, *, after: int, limit: int) -> list[Move]:
         """Moves of tags with a generation above `after`, in order."""
         rows = await self.database.read(
             lambda c: c.all(
-                "SELECT generation, name, tag, digest, at FROM tag_moves"
-                " JOIN repositories ON id = repository"
-                " WHERE generation > ? ORDER BY generation LIMIT ?",
+                "SELECT m.generation, name, tag, digest, at, principal, may_deploy"
+                " FROM tag_moves AS m JOIN repositories ON id = repository"
+                " LEFT JOIN movers AS w ON w.generation = m.generation"
+                " WHERE m.generation > ? ORDER BY m.generation LIMIT ?",
                 after,
                 limit,
             )
@@ -140,8 +144,9 @@ class Store:
                 Tag.parse(text(tag)),
                 None if digest is None else Digest.parse(text(digest)),
                 float(at or 0),
+                None if principal is None else Mover(text(principal), bool(may_deploy)),
             )
-            for generation, name, tag, digest, at in rows
+            for generation, name, tag, digest, at, principal, may_deploy in rows
         ]
 
     async def newest_move(self) -> int:
@@ -155,19 +160,23 @@ class Store:
 
 
 def _named(after: str, limit: int, c: Connection) -> list[RepositoryName]:
-    rows = c.all(
-        "SELECT name FROM repositories WHERE name > ? AND ("
-        " EXISTS (SELECT 1 FROM links WHERE repository = id)"
-        " OR EXISTS (SELECT 1 FROM manifests WHERE repository = id))"
-        " ORDER BY name LIMIT ?",
-        *(after, limit),
-    )
+    rows = c.all(_NAMED, after, limit)
     return [RepositoryName.parse(text(name)) for (name,) in rows]
 
 
-def _among(
-    shown: Callable[[RepositoryName], bool], after: str, limit: int, c: Connection
-) -> tuple[list[RepositoryName], str | None]:
-    """Of the next `limit` those that are shown; and the last one, if more may follow."""
-    names = _named(after, limit, c)
-    return list(filter(shown, names)), names[-1].text if len(names) == limit else None
+def _names(after: str, limit: int, c: Connection) -> list[str]:
+    """Also of those that hold nothing: to ask that costs three times as much as the name."""
+    statement = "SELECT name FROM repositories WHERE name > ? ORDER BY name LIMIT ?"
+    return [text(name) for (name,) in c.all(statement, after, limit)]
+
+
+def _listed(names: Sequence[str], c: Connection) -> list[RepositoryName]:
+    return [RepositoryName.parse(name) for name in names if c.one(_IS_LISTED, name)]
+
+
+_LISTED: Final = (
+    " AND (EXISTS (SELECT 1 FROM links WHERE repository = id)"
+    " OR EXISTS (SELECT 1 FROM manifests WHERE repository = id))"
+)
+_NAMED: Final = f"SELECT name FROM repositories WHERE name > ?{_LISTED} ORDER BY name LIMIT ?"  # noqa: S608 - a constant
+_IS_LISTED: Final = f"SELECT 1 FROM repositories WHERE name = ?{_LISTED}"  # noqa: S608 - a constant

@@ -38,14 +38,26 @@ class Caller:
     scope: Scope
     url: str
     bearer: bool
-    """He showed a token, and could get another one."""
+    """He showed a token of the token service, and could have had one for more."""
 
     def may(self, action: Action, repository: str | None) -> bool:
         """`repository` is a name, or None for what belongs to none."""
         return self.gate.decide(self.principal, action, repository).allowed
 
-    def may_pull(self, repository: RepositoryName) -> bool:
-        return self.gate.decide(self.principal, Action.PULL, repository.text).allowed
+    def may_pull(self, repository: str) -> bool:
+        return self.gate.decide(self.principal, Action.PULL, repository).allowed
+
+    def may_deploy(self, repository: str) -> bool:
+        """Whether what he pushes may run. No client asks for a token with that: it is its owner's
+        right that counts.
+        """
+        return self._owner_may(Action.DEPLOY, repository)
+
+    def _owner_may(self, action: Action, repository: str | None) -> bool:
+        principal = self.principal
+        if self.bearer and principal.bounds is not None:
+            principal = replace(principal, bounds=None)
+        return self.gate.decide(principal, action, repository).allowed
 
     def demand(self, action: Action, repository: str | None) -> None:
         """Raises Unauthorized or Denied."""
@@ -60,13 +72,11 @@ class Caller:
         where = repository or "what belongs to no repository"
         message = message or f"{self.principal.text} may not {action} {where}"
         principal = self.principal
-        if self.bearer and principal.bounds is not None:
-            owner = replace(principal, bounds=None)
-            if self.gate.decide(owner, action, repository).allowed:
-                return self.unauthorized(
-                    f"this token is not for that: {message}; ask for one that is",
-                    *(access, "insufficient_scope"),
-                )
+        if principal.bounds is not None and self._owner_may(action, repository):
+            return self.unauthorized(
+                f"this token is not for that: {message}; ask for one that is",
+                *(access, "insufficient_scope"),
+            )
         if not principal.signed_in:
             return self.unauthorized(f"sign in first: {message}", access)
         return Denied(message)
@@ -105,57 +115,63 @@ class Doorman:
         self._gate = gate
         self._url = url
 
-    async def admit(self, scope: Scope, need: Need | None, repository: str) -> Caller:
-        """Who calls, once all that the route needs is allowed.
+    async def identify(self, scope: Scope, need: Need | None, repository: str) -> Caller:
+        """Who calls. Reads nothing of the body. Raises Unauthorized and TooManyRequests.
 
-        `repository` is the part of the path that should be a name, or empty; `need` is None where
-        the path is right and the method is not. Reads nothing of the body. Raises Unauthorized,
-        Denied, TooManyRequests, and NameInvalid, but not to somebody who has yet to sign in.
+        `need` and `repository` are for the challenge: what to sign in for. The latter is the part
+        of the path that should be a name, or empty.
         """
-        name: str | None = None
-        invalid: NameInvalid | None = None
-        if repository:
-            try:
-                name = RepositoryName.parse(repository).text
-            except NameInvalid as error:
-                invalid = error
-        gate = self._gate
-        asked = () if need is None else required(need, name)
         authorization = _authorization(scope["headers"])
         client = scope.get("client")
         try:
-            principal = await gate.identify(
+            principal = await self._gate.identify(
                 Credentials(authorization, client[0] if client else "", _certificate(scope))
             )
         except Unauthorized as error:
             if error.headers:
                 raise
-            bearer = _is_bearer(authorization)
-            headers = gate.challenges(
+            headers = self._gate.challenges(
                 self._url or called(scope),
-                _access(need, asked),
-                "invalid_token" if bearer else None,
+                _access(need, repository),
+                "invalid_token" if _is_exchangeable(authorization) else None,
             )
             raise Unauthorized(str(error), headers) from None
-        caller = Caller(principal, gate, scope, self._url, _is_bearer(authorization))
-        if invalid is not None:
-            if gate.closed and principal.kind is Kind.ANONYMOUS:
-                raise caller.unauthorized("sign in first", ())
-            raise invalid
+        return Caller(principal, self._gate, scope, self._url, _is_exchangeable(authorization))
+
+    def admit(self, caller: Caller, need: Need | None, repository: str) -> None:
+        """Let him pass if he may all that the route needs.
+
+        `need` is None where the path is right and the method is not. Raises Unauthorized, Denied,
+        and NameInvalid, but not to somebody who has yet to sign in.
+        """
+        principal = caller.principal
         # A token for nobody was given out here, and who shows it knows how to get one.
-        stranger = principal.kind is Kind.ANONYMOUS and principal.bounds is None
-        if gate.closed and stranger and (need is Need.SIGN_IN or (need is None and repository)):
+        stranger = (
+            self._gate.closed and principal.kind is Kind.ANONYMOUS and principal.bounds is None
+        )
+        if repository:
+            try:
+                RepositoryName.parse(repository)
+            except NameInvalid:
+                if stranger:
+                    raise caller.unauthorized("sign in first", ()) from None
+                raise
+        if stranger and (need is Need.SIGN_IN or (need is None and repository)):
             raise caller.unauthorized("sign in first", ())
-        for action, where in asked:
-            if not gate.decide(principal, action, where).allowed:
-                raise caller.refusal(action, where)
-        return caller
+        if need is not None:
+            for action, where in required(need, repository):
+                caller.demand(action, where)
 
 
-def _access(need: Need | None, asked: Iterable[tuple[Action, str | None]]) -> Sequence[Access]:
+def _access(need: Need | None, repository: str) -> Sequence[Access]:
+    """What to sign in for; nothing, where that would be no name."""
     if need is Need.CATALOG:
         return CATALOG
-    return [Access(repository, words(action)) for action, repository in asked]
+    try:
+        asked = required(need, RepositoryName.parse(repository).text) if need else ()
+    except NameInvalid:
+        return ()
+    return [Access(where, words(action)) for action, where in asked]
 
 
 def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
@@ -164,11 +180,14 @@ def _authorization(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return b", ".join(found).decode("latin-1") if found else None
 
 
-def _is_bearer(authorization: str | None) -> bool:
-    return authorization is not None and authorization[:7].lower() == "bearer "
+def _is_exchangeable(authorization: str | None) -> bool:
+    """A token of the token service; not a robot's own, which is what it is."""
+    if authorization is None or authorization[:7].lower() != "bearer ":
+        return False
+    return not authorization[7:].lstrip().startswith("spt_")
 
 
 def _certificate(scope: Scope) -> str | None:
     """The name in a client certificate, where the server has verified one."""
-    found = scope.get("state", {}).get("certificate")
+    found = scope.get("state", {}).get("client_certificate")
     return found if isinstance(found, str) else None

@@ -286,8 +286,10 @@ def routes(
             operation = operations[method]
             if doorman is not None and operation.need is not Need.NOTHING:
                 name = request.path_params.get("repository", "")
+                caller = await doorman.identify(request.scope, operation.need, name)
+                request.state.caller = caller
                 try:
-                    request.state.caller = await doorman.admit(request.scope, operation.need, name)
+                    doorman.admit(caller, operation.need, name)
                 except NameInvalid:
                     _repository(request)  # which tells better what is wrong
                     raise

@@ -94,6 +94,8 @@ class Revision:
     changed: float
     settings_version: int = 0
     """Of the settings that it runs with."""
+    pushed_by: str | None = None
+    """Who moved the tag (Principal.text), if somebody had to sign in for it."""
 
 
 @dataclass(frozen=True, slots=True)

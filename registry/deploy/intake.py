@@ -69,6 +69,19 @@ class Intake:
         if not spin:
             detail = f"tag {move.tag} was moved to {move.digest}, which is no Spin application"
             return await self._tell(move, detail)
+        if move.mover is not None and not move.mover.may_deploy:
+            log.info(
+                "a Spin application was pushed by somebody who may not deploy it",
+                repository=str(move.repository),
+                tag=str(move.tag),
+                digest=str(move.digest),
+                by=move.mover.principal,
+            )
+            return await self._tell(
+                move,
+                f"tag {move.tag} was moved to {move.digest} by {move.mover.principal}, who may not"
+                " deploy here; what runs goes on. Somebody who may can push the same again",
+            )
         revision = await self._journal.admit(move, self._domain)
         log.info(
             "a Spin application was pushed",

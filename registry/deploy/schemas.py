@@ -60,6 +60,10 @@ SCHEMAS: Final[Mapping[str, Schema]] = {
             "phase": _PHASE,
             "reason": {"type": "string", "description": "Why it failed or was superseded."},
             "created": _TIME,
+            "pushed_by": {
+                "type": ["string", "null"],
+                "description": "Who moved the tag; null where nobody had to sign in.",
+            },
         }
     ),
     "Apps": _object({"apps": _list(_ref("App"))}),
@@ -129,6 +133,7 @@ def app(app: App, url: str, live: Revision | None, revisions: Sequence[Revision]
                 "phase": revision.phase.value,
                 "reason": revision.reason,
                 "created": time(revision.created),
+                "pushed_by": revision.pushed_by,
             }
             for revision in revisions
         ],

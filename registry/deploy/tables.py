@@ -82,7 +82,9 @@ SELECT_APP: Final = (
     " FROM apps JOIN app_settings ON app = id AND version = settings_version"
 )
 SELECT_REVISION: Final = (
-    "SELECT app, number, digest, tag, generation, phase, reason, created, changed, settings_version"
+    "SELECT app, number, digest, tag, generation, phase, reason, created, changed,"
+    " settings_version,"
+    " (SELECT principal FROM movers WHERE movers.generation = revisions.generation)"
     " FROM revisions"
 )
 SELECT_EVENT: Final = "SELECT app, revision, phase, at, detail FROM events"
@@ -109,7 +111,7 @@ def settings_of(variables: Value, health_path: Value) -> Settings:
 
 def revision_of(row: Row) -> Revision:
     """A row of SELECT_REVISION."""
-    app, number, digest, tag, generation, phase, reason, created, changed, version = row
+    app, number, digest, tag, generation, phase, reason, created, changed, version, mover = row
     return Revision(
         text(app),
         whole(number),
@@ -121,6 +123,7 @@ def revision_of(row: Row) -> Revision:
         real(created),
         real(changed),
         whole(version),
+        optional_text(mover),
     )
 
 

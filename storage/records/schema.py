@@ -157,4 +157,14 @@ STEPS: Final[tuple[Step, ...]] = (
         )
         """,
     ),
+    (
+        # Who moved a tag, where somebody had to sign in for it; for the deployer, and for people.
+        """
+        CREATE TABLE movers (
+            generation BIGINT PRIMARY KEY,
+            principal {text} NOT NULL,
+            may_deploy BIGINT NOT NULL
+        ) {clustered}
+        """,
+    ),
 )

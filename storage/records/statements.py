@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from storage.digest import Digest
 from storage.errors import Immutable, ManifestInvalid, RepositoryUnknown
@@ -60,8 +61,21 @@ def link(c: Connection, repository: int, digest: Digest, size: int, now: float) 
     references.lease_blob(c, repository, digest.text, now)
 
 
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """Who points tags at a digest, and what may come of it."""
+
+    principal: str
+    may_deploy: bool
+
+
 def move_tags(
-    c: Connection, repository: int, tags: Sequence[Tag], digest: Digest, now: float
+    c: Connection,
+    repository: int,
+    tags: Sequence[Tag],
+    digest: Digest,
+    now: float,
+    mover: Mover | None,
 ) -> None:
     moves = dict.fromkeys(tags, digest)
     for generation, tag in enumerate(moves, record_moves(c, repository, moves, now)):
@@ -77,6 +91,11 @@ def move_tags(
             digest.text,
             generation,
         )
+        if mover is not None:
+            c.execute(
+                "INSERT INTO movers (generation, principal, may_deploy) VALUES (?, ?, ?)",
+                *(generation, mover.principal, int(mover.may_deploy)),
+            )
         if left is not None and left[0] != digest.text:
             references.lease_manifest(c, repository, text(left[0]), now)
     references.unlease_manifest(c, repository, digest)

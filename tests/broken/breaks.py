@@ -190,8 +190,8 @@ BREAKS: Final = (
     Break(
         "If-None-Match is checked only before the manifest is kept",
         "registry/manifests.py",
-        "await repository.put_manifest(manifest, tags, guard=guard)",
-        "await repository.put_manifest(manifest, tags)",
+        "manifest, tags, guard=guard, overwriting=overwriting,",
+        "manifest, tags, overwriting=overwriting,",
         "tests/conformance/test_pushing_manifests.py"
         "::test_of_conditional_pushes_at_once_only_one_is_done",
     ),
@@ -475,7 +475,9 @@ BREAKS: Final = (
                 row = c.one(statement, self.name.text, reference.text)
                 here = row is not None and row[4] is None
                 guard(Digest.parse(text(row[0])) if row and here else None)
-            statements.refuse_moves(c, self.name, tags, manifest.digest, self._immutable)
+            statements.refuse_moves(
+                c, self.name, tags, manifest.digest, self._immutable, overwriting
+            )
 """,
         """        await self.refuse_moves(tags, manifest.digest)
 
@@ -491,8 +493,8 @@ BREAKS: Final = (
     Break(
         "only the first of several tags is asked about",
         "storage/records/statements.py",
-        "    for tag in tags:\n        if not immutable(name, tag):",
-        "    for tag in list(tags)[:1]:\n        if not immutable(name, tag):",
+        "    for tag in tags:\n        fixed =",
+        "    for tag in list(tags)[:1]:\n        fixed =",
         "tests/conformance/test_immutable_tags.py"
         "::test_of_several_tags_in_one_push_all_move_or_none",
     ),
@@ -514,14 +516,14 @@ BREAKS: Final = (
     Break(
         "an immutable tag cannot be pushed again as it is",
         "storage/records/statements.py",
-        "if row is not None and row[0] != digest.text:",
-        "if row is not None:",
+        "if row is None or row[0] == digest.text:",
+        "if row is None:",
         "tests/conformance/test_immutable_tags.py::test_the_same_can_be_pushed_again",
     ),
     Break(
         "what is refused is read first, though its digest was told",
         "registry/manifests.py",
-        "        await repository.refuse_moves(tags, reference)\n",
+        "        await repository.refuse_moves(tags, reference, overwriting=overwriting)\n",
         "        pass\n",
         "tests/conformance/test_immutable_tags.py"
         "::test_where_the_digest_is_told_it_is_refused_before_the_body_is_read",
@@ -1162,5 +1164,44 @@ BREAKS: Final = (
         "            case Kind.USER if self._users.current().find(name):\n",
         "            case Kind.USER if name:\n",
         "tests/registry/auth/test_authenticate.py::test_a_token_ends_with_its_owner",
+    ),
+    # Who may do what
+    Break(
+        "a route is answered before anybody was asked whether it may be",
+        "registry/auth/doorman.py",
+        "        if not self.may(action, repository):\n",
+        "        if False:\n",
+        "tests/registry/auth/matrix/test_matrix.py"
+        "::test_every_answer_is_the_one_that_was_agreed_on",
+    ),
+    Break(
+        "a tag is overwritten by whoever pushes at the same time as somebody else",
+        "storage/repository.py",
+        "                c, self.name, tags, manifest.digest, self._immutable, overwriting\n",
+        "                c, self.name, tags, manifest.digest, self._immutable, None\n",
+        "tests/registry/auth/test_enforcement.py"
+        "::test_of_two_pushes_at_once_the_second_is_an_overwrite",
+    ),
+    Break(
+        "a session is for everybody who knows its id",
+        "registry/exchange.py",
+        'return "" if principal.kind is Kind.ANYBODY else principal.text',
+        'return ""',
+        "tests/registry/auth/test_enforcement.py::test_a_session_is_only_there_for_who_began_it",
+    ),
+    Break(
+        "a blob is mounted from where it may not be pulled",
+        "registry/uploads.py",
+        "if name is not None and not exchange.may(Action.PULL, name):",
+        "if False:",
+        "tests/registry/auth/test_enforcement.py"
+        "::test_else_there_is_a_session_and_nothing_tells_why",
+    ),
+    Break(
+        "what is pushed without the right to deploy runs",
+        "registry/deploy/intake.py",
+        "if move.mover is not None and not move.mover.may_deploy:",
+        "if False:",
+        "tests/deploy/test_movers.py::test_a_push_of_who_may_not_is_kept_and_told_and_does_not_run",
     ),
 )

@@ -68,6 +68,7 @@ async def test_an_app_is_shown_as_agreed(server):
                 "tag": "v2",
                 "phase": "failed",
                 "reason": "no healthy answer",
+                "pushed_by": None,
             },
             {
                 "number": 1,
@@ -75,6 +76,7 @@ async def test_an_app_is_shown_as_agreed(server):
                 "tag": "latest",
                 "phase": "live",
                 "reason": "",
+                "pushed_by": None,
             },
         ],
     }

@@ -23,7 +23,7 @@ from storage.memory import MemoryBlobs
 from storage.names import RepositoryName, Tag
 from storage.records.database import Connection
 from storage.records.sqlite import SQLite
-from storage.repository import Repository
+from storage.repository import Mover, Repository
 from storage.store import Store
 from tests.storage.content import descriptor, image, index, pull, push, tags
 
@@ -438,6 +438,44 @@ async def test_every_move_of_a_tag_is_told_in_order(store: Store, repository: Re
     assert {move.repository for move in moves} == {repository.name}
     assert await store.moves(after=generations[1], limit=2) == moves[2:4]
     assert await store.moves(after=generations[-1], limit=2) == []
+
+
+async def test_a_move_tells_who_made_it_where_that_is_known(
+    store: Store, repository: Repository
+) -> None:
+    mover = Mover("user:ada", may_deploy=False)
+    await repository.put_manifest(image("a"), tags("x", "y"), mover=mover)
+    await repository.put_manifest(image("b"), tags("x"))
+    await repository.delete_tag(Tag("y"))
+    moves = await store.moves(after=0, limit=9)
+    assert [move.mover for move in moves] == [mover, mover, None, None]
+
+
+class _Refused(Exception):
+    pass
+
+
+async def test_what_a_tag_would_leave_is_asked_about_in_the_same_transaction(
+    store: Store, repository: Repository
+) -> None:
+    """Each tag that is something else; not one that is new, or is that already."""
+    await repository.put_manifest(image("a"), tags("x", "y"))
+    asked: list[Tag] = []
+    await repository.put_manifest(image("a"), tags("x", "z"), overwriting=asked.append)
+    assert asked == []
+
+    def refuse(tag: Tag) -> None:
+        raise _Refused(str(tag))
+
+    for attempt in (
+        repository.put_manifest(image("b"), tags("new", "y", "x"), overwriting=refuse),
+        repository.refuse_moves(tags("new", "y", "x"), image("b").digest, overwriting=refuse),
+    ):
+        with pytest.raises(_Refused, match="y"):
+            await attempt
+    assert await repository.tags(after=None, limit=9) == tags("x", "y", "z")
+    with pytest.raises(ManifestUnknown):
+        await repository.manifest(image("b").digest)
 
 
 async def test_a_change_that_fails_is_no_move(store: Store, repository: Repository) -> None:

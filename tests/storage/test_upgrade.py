@@ -95,10 +95,11 @@ async def digests(repository: Repository) -> dict[str, Digest]:
 
 def test_there_are_stores_of_earlier_steps() -> None:
     """Whoever releases a new step adds the rows of the release before it."""
-    assert {1, 2} <= set(OLDER)
+    assert {1, 2, 4} <= set(OLDER)
     assert max(OLDER) < len(STEPS)
     for step in OLDER:
-        assert f"('storage',{step})" in (DUMPS / f"{step}.sql").read_text()
+        rows = (DUMPS / f"{step}.sql").read_text()
+        assert f"('storage',{step})" in rows or f"('storage',{step}," in rows  # with a seal
 
 
 @pytest.mark.parametrize("step", OLDER)

@@ -97,6 +97,14 @@ async def test_a_session_of_another_repository_is_not_found(
         await other.upload(session.id)
 
 
+async def test_a_session_of_another_principal_is_not_found(repository: Repository) -> None:
+    session = await repository.start_upload(principal="user:ada")
+    for principal in ("", "user:bob", "robot:ada"):
+        with pytest.raises(UploadUnknown):
+            await repository.upload(session.id, principal=principal)
+    assert (await repository.upload(session.id, principal="user:ada")).size == 0
+
+
 @pytest.mark.parametrize("id", ["", "nonsense", "../../layout.json", "\0", "é", "a" * 10_000])
 async def test_an_id_that_was_never_given_out_is_unknown(repository: Repository, id: str) -> None:
     with pytest.raises(UploadUnknown):

@@ -21,10 +21,10 @@ class Granting:
     tokens: Mapping[str, Principal] = field(default_factory=dict)
     closed: bool = True
     asked: list[tuple[str, Action, str | None]] = field(default_factory=list)
-    addresses: list[str] = field(default_factory=list)
+    shown: list[Credentials] = field(default_factory=list)
 
     async def identify(self, credentials: Credentials) -> Principal:
-        self.addresses.append(credentials.address)
+        self.shown.append(credentials)
         if credentials.authorization is None:
             return ANONYMOUS
         scheme, _, rest = credentials.authorization.partition(" ")

@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Message
 
-from registry.auth.identity import ANONYMOUS, Kind, Principal
+from registry.auth.doorman import Doorman
+from registry.auth.identity import ANONYMOUS, Credentials, Kind, Principal
 from registry.auth.scope import Grant
+from registry.errors import Denied, Unauthorized
+from registry.exchange import Exchange
+from registry.exchange import Registry as Reached
+from registry.permissions import Need
 from storage.names import RepositoryName
 from storage.records.database import Connection
 from tests.asgi import IMAGE, Answer, Registry, digest_of, image, open_store
@@ -161,6 +167,54 @@ async def test_a_robot_may_what_its_token_says(registry: Guarded) -> None:
     assert (answer.status, answer.code) == (403, "DENIED")
 
 
+async def test_the_gate_is_shown_all_that_a_request_shows_of_its_sender() -> None:
+    gate = Granting(GRANTS)
+    scope = {
+        "headers": [(b"authorization", b"Basic eDp4"), (b"host", b"r")],
+        "client": ("192.0.2.7", 4711),
+        "state": {"client_certificate": "ada"},
+    }
+    await Doorman(gate).identify(scope, Need.PULL, HERE)
+    assert gate.shown == [Credentials("Basic eDp4", "192.0.2.7", "ada")]
+    # Neither of two: each could be the one that somebody in between has looked at.
+    gate.tokens = {"a, Bearer b": ANONYMOUS}
+    scope["headers"] = [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")]
+    await Doorman(gate).identify(scope, Need.PULL, HERE)
+    assert gate.shown[-1].authorization == "Bearer a, Bearer b"
+
+
+@pytest.mark.parametrize(
+    ("headers", "who"),
+    [({}, "anonymous"), (basic("other"), "user:other"), (basic("x", "wrong"), "anonymous")],
+)
+async def test_of_a_refused_request_it_is_known_who_sent_it(
+    registry: Guarded, headers: dict[str, str], who: str
+) -> None:
+    """For the audit, which is told when the answer begins."""
+    told: list[str] = []
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        told.append(exchange.principal.text)
+
+    sent = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    scope = {"method": "GET", "headers": sent, "query_string": b""}
+    reached = Reached(registry.store, lambda: None, 1, None, 1, None, registry.gate)
+    exchange = Exchange(scope, receive, send, reached)
+    doorman = Doorman(registry.gate)
+
+    async def enter() -> None:
+        exchange.caller = await doorman.identify(scope, Need.PULL, HERE)
+        doorman.admit(exchange.caller, Need.PULL, HERE)
+
+    with pytest.raises((Unauthorized, Denied)):
+        await enter()
+    await exchange.reply(401)
+    assert set(told) == {who}
+
+
 # Before anything is read or looked up
 
 
@@ -298,6 +352,20 @@ async def test_of_two_pushes_at_once_the_second_is_an_overwrite(registry: Guarde
         won = bodies[[answer.status for answer in answers].index(201)]
         target = f"/v2/{HERE}/manifests/t{round}"
         assert (await registry("GET", target, headers=basic("reader"))).body == won
+
+
+async def test_a_push_on_a_condition_is_for_who_may_look(registry: Guarded) -> None:
+    """Whether it is fulfilled tells what is there."""
+    await registry.fill(HERE)
+    for name in (HERE, ABSENT):
+        for condition in ("If-Match", "If-None-Match"):
+            headers = {**basic("mounter"), condition: "*"}
+            answer = await registry.put(name, "latest", image(), headers)
+            assert (answer.status, answer.reads) == (403, 0)
+            assert name in answer.json["errors"][0]["message"]
+    headers = {**basic("pusher"), "If-None-Match": "*"}
+    assert (await registry.put(HERE, "latest", image(), headers)).status == 412
+    assert (await registry.put(HERE, "new", image(), headers)).status == 201
 
 
 # Deleting
