@@ -46,6 +46,8 @@ class Verified:
     """What it may be used for at most: Principal.bounds."""
     claims: Mapping[str, str]
     """Of a workload; else none."""
+    issued: int
+    """Seconds since 1970: a robot that was made later has only its name in common."""
 
 
 class Tokens:
@@ -146,7 +148,7 @@ class Tokens:
             access = resources.as_grants(resources.parse_access(payload["access"]))
         except ResourceInvalid as error:
             raise TokenInvalid(str(error)) from None
-        return expires, Verified(_subject(payload), access, _claims(payload))
+        return expires, Verified(_subject(payload), access, _claims(payload), payload["iat"])
 
     def _times(self, payload: dict[str, Any], now: float) -> int:
         """Until when it can be used, in seconds since 1970."""
