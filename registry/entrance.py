@@ -48,8 +48,10 @@ async def entrance(
     users = Htpasswd(users_file(config, layout))
     keys = Keys(database, life=auth.key_life, longest=auth.token_life)
     await keys.open()
-    refresh = RefreshTokens(database, _Users(users))
-    await refresh.open()
+    refresh = None
+    if auth.refresh_tokens:
+        refresh = RefreshTokens(database, _Users(users))
+        await refresh.open()
     tokens = Tokens(keys, service=auth.service, longest=auth.token_life)
     federation = Federation(config.issuer, audience=auth.service) if config.issuer else None
     gate = Authentication(

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp
 
 from registry import app
 from registry.answers import Manner
+from registry.auth import policyfile
 from registry.auth.first import first_administrator
 from registry.collecting import keep_collecting
 from registry.connections import connected
@@ -182,7 +183,7 @@ async def prepare(config: Config) -> str | None:
     """Check the data directory and bring its records up to date.
 
     Returns the password of the first administrator if one was made, to be shown once. Raises
-    StorageError, OSError, UsersInvalid.
+    StorageError, OSError, UsersInvalid, PolicyInvalid, FileRefused.
     """
     async with app.open_records(config) as records:
         await records.store.reserve.trim()
@@ -190,6 +191,7 @@ async def prepare(config: Config) -> str | None:
             structlog.get_logger().warning(NO_ROOM, reserve=str(config.limits.reserve))
         if not config.auth.enabled:
             return None
+        policyfile.load(config)  # what is wrong with it is told before anything is served
         return await first_administrator(users_file(config, records.layout), records.robots)
 
 

@@ -126,7 +126,7 @@ def as_access(resources: Sequence[Resource]) -> list[dict[str, object]]:
 def as_grants(resources: Sequence[Resource]) -> tuple[Grant, ...]:
     """What a token may be used for at most, whatever its owner may do.
 
-    The catalogue belongs to no repository and shows the names of all, so it is reading anything.
+    The catalogue shows what its reader may pull, so a token for it is one for pulling anything.
     """
     return tuple(
         Grant(

@@ -222,27 +222,24 @@ def grant(gate: Gate, principal: Principal, asked: Sequence[Resource]) -> tuple[
     """What is allowed now of what a token is asked for; what is not, is left out."""
     granted = []
     for resource in asked:
-        name = None if (resource.type, resource.name) == CATALOG else resource.name
-        words = tuple(
-            word
-            for word in _spelt_out(gate, principal, resource, name)
-            # To see the catalogue is to read what belongs to no repository.
-            if gate.decide(principal, Action.PULL if name is None else ASKED[word], name).allowed
-        )
+        words = _allowed(gate, principal, resource)
         if words:
             granted.append(Resource(resource.type, resource.name, words))
     return tuple(granted)
 
 
-def _spelt_out(
-    gate: Gate, principal: Principal, resource: Resource, name: str | None
-) -> Sequence[str]:
-    """`*` is for who may do everything; for all others it means each word."""
-    if EVERYTHING not in resource.actions:
-        return resource.actions
-    if name is None or gate.decide(principal, Action.ADMIN, name).allowed:
-        return (EVERYTHING,)
-    return [word for word in ASKED if word != EVERYTHING]
+def _allowed(gate: Gate, principal: Principal, resource: Resource) -> tuple[str, ...]:
+    if (resource.type, resource.name) == CATALOG:
+        return resource.actions  # it shows everybody what he may pull, and no more
+    words = resource.actions
+    if EVERYTHING in words:
+        # That is for who may do everything; for all others it means each word.
+        if gate.decide(principal, Action.ADMIN, resource.name).allowed:
+            return (EVERYTHING,)
+        words = tuple(word for word in ASKED if word != EVERYTHING)
+    return tuple(
+        word for word in words if gate.decide(principal, ASKED[word], resource.name).allowed
+    )
 
 
 def _credentials(request: Request) -> Credentials:

@@ -46,8 +46,8 @@ class Verified:
     """What it may be used for at most: Principal.bounds."""
     claims: Mapping[str, str]
     """Of a workload; else none."""
-    issued: float
-    """Seconds since 1970."""
+    issued: int
+    """Seconds since 1970: a robot that was made later has only its name in common."""
 
 
 class Tokens:

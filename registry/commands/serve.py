@@ -9,7 +9,9 @@ from importlib.metadata import version as version_of
 
 from registry import logs, server, supervisor
 from registry.auth.first import ADMINISTRATOR
+from registry.auth.policy import PolicyInvalid
 from registry.auth.users import UsersInvalid
+from registry.auth.watch import FileRefused
 from registry.settings import Config
 from storage.errors import StorageError
 
@@ -26,7 +28,7 @@ def serve(config: Config) -> None:
         if first is not None:  # at once: it is kept by now, and whatever fails next would lose it
             _introduce(first)
         sockets = server.Sockets.bind(config)
-    except (StorageError, OSError, UsersInvalid) as error:
+    except (StorageError, OSError, UsersInvalid, PolicyInvalid, FileRefused) as error:
         raise CannotStart(str(error)) from None
     _greet(config, sockets)
     if config.registry.workers > 1:

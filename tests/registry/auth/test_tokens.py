@@ -70,6 +70,7 @@ async def test_a_token_tells_who_it_was_made_for_and_what_for(mint: Mint) -> Non
     assert grant.pattern.text == "acme/shop"
     assert grant.actions == {Action.PULL, Action.PUSH, Action.OVERWRITE}
     assert verified.claims == {}
+    assert verified.issued == mint.clock.now
 
 
 async def test_what_a_token_may_be_used_for_ends_at_the_repository_it_names(mint: Mint) -> None:
