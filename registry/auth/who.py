@@ -41,6 +41,7 @@ class Wildcard:
 @dataclass(frozen=True, slots=True)
 class Who:
     anonymous: bool = False
+    """Whoever there is: who signs in loses nothing by it."""
     everyone: bool = False
     """Whoever signed in; never anonymous."""
     named: frozenset[str] = frozenset()
@@ -84,6 +85,8 @@ class Who:
         match principal.kind:
             case Kind.ANONYMOUS:
                 return self.anonymous
+            case Kind.USER | Kind.ROBOT | Kind.WORKLOAD if self.anonymous:
+                return True
             case Kind.USER | Kind.ROBOT:
                 return self.everyone or principal.text in self.named
             case Kind.WORKLOAD:

@@ -161,7 +161,7 @@ who = ["group:admins"]
 repository = ["**"]
 actions = ["admin"]
 
-# Whoever signed in may pull; anonymous is not "everyone".
+# Whoever signed in may pull; "anonymous" is who did not, and what it may do everybody may.
 [[allow]]
 who = ["everyone"]
 repository = ["**"]

@@ -1192,8 +1192,8 @@ BREAKS: Final = (
     Break(
         "a blob is mounted from where it may not be pulled",
         "registry/uploads.py",
-        "if name is not None and not exchange.may(Action.PULL, name):",
-        "if False:",
+        " if caller.demand_for_mount(one.text, exchange.name))",
+        ")",
         "tests/registry/auth/test_enforcement.py"
         "::test_else_there_is_a_session_and_nothing_tells_why",
     ),
