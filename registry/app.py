@@ -11,6 +11,9 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.audit import Audit
+from registry.audit_log import open_audit
+from registry.auditing import Audited
 from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
@@ -38,6 +41,7 @@ class Records:
     layout: Layout
     store: Store
     journal: Journal
+    audit: Audit
 
 
 @asynccontextmanager
@@ -60,7 +64,8 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
         await journal.open()
         with suppress(OSError):  # without it pushes are refused, and all else works
             await reserve.fill()
-        yield Records(layout, store, journal)
+        async with open_audit(config, reserve) as audit:
+            yield Records(layout, store, journal, audit)
     finally:
         await store.close()
 
@@ -79,6 +84,7 @@ def create_app(
         manifest_limit=config.limits.manifest,
         page_limit=config.limits.page,
         forecast=forecast(records.store, config),
+        audit=records.audit,
     )
     v1 = Starlette(
         routes=api.routes(
@@ -90,10 +96,11 @@ def create_app(
         ),
         exception_handlers=api.EXCEPTION_HANDLERS,
     )
+    audited = Audited(v1, records.audit, "app.configure")
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        await (v2 if path == "/v2" or path.startswith("/v2/") else v1)(scope, receive, send)
+        await (v2 if path == "/v2" or path.startswith("/v2/") else audited)(scope, receive, send)
 
     return AccessLog(answer, "registry")
 
@@ -133,6 +140,7 @@ async def applications(config: Config, records: Records) -> AsyncIterator[Applic
         workers=config.runtime.workers,
         health_timeout=config.deploy.health_timeout,
         drain_timeout=config.deploy.drain_timeout,
+        audit=records.audit,
     )
     await gateway.open()
     try:

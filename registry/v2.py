@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from registry import blobs, catalog, extensions, manifests, referrers, tags, uploads
+from registry import auditing, blobs, catalog, extensions, manifests, referrers, tags, uploads
 from registry.audit import Audit, NoAudit
 from registry.auth.gate import Gate, Open
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
@@ -169,6 +169,8 @@ class V2:
                 raise MethodRefused(f"this path takes {allow} and nothing else", allow=allow)
             if exchange.method in GROWING:
                 demand(self._registry.store.reserve)
+            if exchange.method in auditing.CHANGING:
+                await self._registry.audit.ready()
             await route.handler(exchange)
         except ClientDisconnect:
             pass  # what it sent is kept where that has a meaning, and nobody waits for an answer

@@ -146,11 +146,11 @@ class ChainFiles:
             self._remove()
 
     def _lines(self, entries: Sequence[Entry]) -> tuple[bytes, Head]:
-        now, head, lines = self._now(), self._head, []
+        now, head, lines = self._now(), self._head, bytearray()
         for entry in (*self._own, *entries):
             line, head = chain.write(head, now, entry)
-            lines.append(line)
-        return b"".join(lines), head
+            lines += line
+        return bytes(lines), head
 
     def _write(self, left: _Open, entries: Sequence[Entry]) -> None:
         """Over what a crash left behind the last line, which the first of the lines tells."""
@@ -290,11 +290,16 @@ def _shared(room: AuditRoom) -> Iterator[None]:
 
 
 def _read_lines(path: str, size: int) -> Iterator[bytes]:
+    """The lines of the first `size` bytes, the last one perhaps without its newline."""
     file = calls.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    with os.fdopen(file, "rb") as lines:
-        left = size
-        for line in lines:
-            yield line[:left]
-            left -= len(line)
-            if left <= 0:
-                return
+    try:
+        rest, at = b"", 0
+        while piece := calls.pread(file, min(_BLOCK, size - at), at):
+            at += len(piece)
+            *lines, rest = (rest + piece).split(b"\n")  # splitlines takes \r for an end, too
+            for line in lines:
+                yield line + b"\n"
+        if rest:
+            yield rest
+    finally:
+        calls.close(file)

@@ -62,7 +62,9 @@ def link(c: Connection, repository: int, digest: Digest, size: int, now: float) 
 
 def move_tags(
     c: Connection, repository: int, tags: Sequence[Tag], digest: Digest, now: float
-) -> None:
+) -> dict[Tag, Digest | None]:
+    """What each of them was before."""
+    before: dict[Tag, Digest | None] = {}
     moves = dict.fromkeys(tags, digest)
     for generation, tag in enumerate(moves, record_moves(c, repository, moves, now)):
         left = c.one(
@@ -77,9 +79,11 @@ def move_tags(
             digest.text,
             generation,
         )
+        before[tag] = Digest.parse(text(left[0])) if left is not None else None
         if left is not None and left[0] != digest.text:
             references.lease_manifest(c, repository, text(left[0]), now)
     references.unlease_manifest(c, repository, digest)
+    return before
 
 
 def columns(manifest: Manifest) -> tuple[str, str | None, str | None, str, int]:
