@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import errno
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import fields
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from registry.audit import Audit, Event, NoAudit
+from registry.audit import Audit, Event, NoAudit, Outcome
 from registry.settings import Config
 from storage.chain import Entry, Head
 from storage.filesystem.chained import ChainFiles
@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 TOGETHER: Final = 1000  # events of one write at most
 LATE: Final = 1000  # events that wait for a disk that takes nothing; more are only counted
 HOURLY: Final = 3600.0  # seconds between two lines in the log of how far the audit is
+MINUTE: Final = 60.0  # seconds
+EACH: Final = 300  # refusals of one address that have a line of their own in a minute
+ADDRESSES: Final = 10_000  # that are remembered for that
 
 _FIELDS: Final = tuple(row.name for row in fields(Event))
 
@@ -37,10 +40,55 @@ def entry(event: Event) -> Entry:
     return {name: value for name, value in values if value}
 
 
+@dataclass(slots=True)
+class _Minute:
+    began: float
+    told: int = 0
+    more: int = 0
+
+
+class Floods:
+    """Whoever is refused again and again must not fill the disk with it: the rest is counted."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._minutes: OrderedDict[str, _Minute] = OrderedDict()
+
+    def tells(self, address: str) -> bool:
+        """Whether one more refusal has a line of its own."""
+        now = self._clock()
+        minute = self._minutes.get(address)
+        if minute is None or (now - minute.began >= MINUTE and not minute.more):
+            minute = self._minutes[address] = _Minute(now)
+            self._minutes.move_to_end(address)
+        if minute.told < EACH:
+            minute.told += 1
+            return True
+        minute.more += 1
+        return False
+
+    def over(self, *, all: bool = False) -> list[Event]:
+        """A line for each address that was counted in a minute that is over, or in any."""
+        now = self._clock()
+        events = []
+        for address, minute in [*self._minutes.items()]:
+            spare = len(self._minutes) > ADDRESSES
+            if not (all or spare or now - minute.began >= MINUTE):
+                continue
+            del self._minutes[address]
+            if minute.more:
+                detail = f"{minute.more} more in a minute; {EACH} of them have lines of their own"
+                events.append(Event("flood", Outcome.REFUSED, "anonymous", address, detail=detail))
+        return events
+
+
 class AuditLog:
     """Audit over ChainFiles. Only to be used in one event loop; `close` it there."""
 
-    def __init__(self, files: ChainFiles, reserve: Reserve) -> None:
+    def __init__(
+        self, files: ChainFiles, reserve: Reserve, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._floods = Floods(clock)
         self._files = files
         self._reserve = reserve
         self._thread = Threads("audit", 1)
@@ -53,7 +101,13 @@ class AuditLog:
         self._head: Head | None = None
 
     async def record(self, event: Event) -> None:
-        await self._take(entry(event))
+        if event.outcome is not Outcome.REFUSED or self._floods.tells(event.address):
+            await self._take(entry(event))
+
+    async def settle(self, *, all: bool = False) -> None:
+        """Tell what was only counted in minutes that are over, or all of it. Raises OSError."""
+        for event in self._floods.over(all=all):
+            await self._take(entry(event))
 
     async def _take(self, told: Entry) -> None:
         done = asyncio.get_running_loop().create_future()
@@ -123,6 +177,8 @@ class AuditLog:
         return await self._thread.run(self._files.head)
 
     async def close(self) -> None:
+        with suppress(OSError):
+            await self.settle(all=True)
         while self._writing is not None:
             await asyncio.wait([self._writing])
         await self._thread.run(self._files.close)
@@ -163,10 +219,18 @@ async def open_audit(
 
 
 async def keep_noting(audit: Audit, every: float = HOURLY) -> None:
-    """Until it is cancelled: how far the audit is, in the log, which goes elsewhere."""
+    """Until it is cancelled: how far the audit is, in the log, which goes elsewhere.
+
+    And what is told once a minute.
+    """
+    noted = float("-inf")
     while isinstance(audit, AuditLog):
-        await note(audit)
-        await asyncio.sleep(every)
+        if (now := time.monotonic()) - noted >= every:
+            noted = now
+            await note(audit)
+        with suppress(OSError):
+            await audit.settle()
+        await asyncio.sleep(min(every, MINUTE))
 
 
 async def note(audit: Audit) -> None:
