@@ -41,8 +41,12 @@ async def registry(tmp_path: Path, audit: AuditLog) -> AsyncIterator[Registry]:
 
 def done(action: str, status: int, **fields: object) -> dict[str, Any]:
     return {
-        "action": action, "outcome": "done", "principal": "anybody", "repository": NAME,
-        "status": status, **fields,
+        "action": action,
+        "outcome": "done",
+        "principal": "anybody",
+        "repository": NAME,
+        "status": status,
+        **fields,
     }
 
 
