@@ -11,6 +11,7 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from registry import auditing, blobs, catalog, extensions, manifests, referrers, tags, uploads
+from registry.access import shown_path
 from registry.audit import Audit, NoAudit
 from registry.auth.gate import Gate, Open
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
@@ -185,7 +186,7 @@ async def _refuse(exchange: Exchange, error: Exception) -> None:
             "request.failed",
             id=exchange.request_id,
             method=exchange.method,
-            path=exchange.path,
+            path=shown_path(exchange.path.encode()),
             status=status,
             # Where a full disk was noticed helps nobody, and each push would tell it again.
             exc_info=None if status == 507 else error,
