@@ -155,7 +155,8 @@ def verify(files: Iterable[tuple[str, Iterable[bytes]]], noted: Head | None = No
     one was changed, or that everything was written anew.
     """
     rest = _places(files)
-    head, lines, at, first = START, 0, _Place("", 0), ""
+    earlier = head = START
+    lines, at, first = 0, _Place("", 0), ""
     before: Head | None = None  # what was removed with old files
     covered = True
     noted_fits = noted is None or noted == START
@@ -170,13 +171,15 @@ def verify(files: Iterable[tuple[str, Iterable[bytes]]], noted: Head | None = No
                 covered = False
         broken = _misplaced(at, head, line, rest)
         if broken is not None:
-            return Checked(head, lines, broken)
-        head, lines = line.head, lines + 1
+            # Seen by the one after it, a line that was changed is not one of those that are well.
+            late = broken.seq <= head.seq
+            return Checked(earlier if late else head, lines - late, broken)
+        earlier, head, lines = head, line.head, lines + 1
         covered = covered or _covers(line, before)
         if noted is not None and noted.seq == head.seq:
             if noted != head:
                 why = "it is not the line whose hash was noted: it, or all before it, was changed"
-                return Checked(head, lines, _broken(at, head.seq, Wrong.EDITED, why))
+                return Checked(earlier, lines - 1, _broken(at, head.seq, Wrong.EDITED, why))
             noted_fits = True
     if not covered and before is not None:
         why = f"the lines up to {before.seq} are gone, and no line says that they were removed"
