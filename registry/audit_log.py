@@ -181,6 +181,8 @@ class AuditLog:
             await self.settle(all=True)
         while self._writing is not None:
             await asyncio.wait([self._writing])
+        with suppress(OSError):  # what is late would be lost
+            await self.ready()
         await self._thread.run(self._files.close)
         self._thread.close()
 

@@ -83,6 +83,17 @@ async def test_what_could_not_be_written_is_told_late_and_first(
     assert check(tmp_path / "audit").broken is None
 
 
+async def test_what_is_late_at_the_end_is_told_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_log(tmp_path / "audit") as audit:
+        with monkeypatch.context() as patched:
+            patched.setattr(calls, "write", full)
+            with pytest.raises(OSError, match="audit cannot be written"):
+                await audit.record(event(1))
+    assert [line["detail"] for line in told(tmp_path / "audit")] == ["1"]
+
+
 def full(*_: object) -> int:
     raise OSError(28, "No space left on device")
 
