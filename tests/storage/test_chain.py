@@ -250,6 +250,19 @@ def test_old_files_go_and_a_line_says_so(files: Files) -> None:
     assert files.check().broken is None
 
 
+def test_one_more_file_that_goes_is_missed_although_lines_tell_of_others(files: Files) -> None:
+    writer = files.writer(size=1000, keep=3)
+    for _ in range(30):
+        writer.append([ENTRY])
+    assert files.check().broken is None
+
+    os.unlink(files.room.files()[0])
+
+    found = files.check().broken
+    assert found is not None
+    assert found.wrong is Wrong.MISSING
+
+
 def test_files_that_somebody_else_removed_are_missed(files: Files) -> None:
     writer = files.writer(size=1000)
     for _ in range(30):
