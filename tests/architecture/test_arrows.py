@@ -18,7 +18,7 @@ PURE = (
     *("storage.digest", "storage.names", "storage.document", "storage.descriptor"),
     *("storage.manifest", "storage.errors", "storage.patterns", "storage.retention"),
     *("registry.deploy.spin", "registry.deploy.apps", "registry.deploy.rollout"),
-    *("registry.auth.scope", "registry.auth.identity"),
+    *("registry.auth.scope", "registry.auth.identity", "storage.chain"),
 )
 WORLD = {"os", "asyncio", "sqlite3", "pathlib", "time", "threading", "socket", "subprocess"}
 
