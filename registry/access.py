@@ -6,6 +6,7 @@ import re
 import secrets
 import time
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,6 +15,7 @@ REQUEST_ID: Final = b"x-request-id"
 
 # What a proxy in front may hand us to find its requests again in our log.
 _ACCEPTED = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SESSION = re.compile(rb"(.*/blobs/uploads/+.{8}).", re.DOTALL)
 _LONGEST_LOGGED = 512  # characters of a path or user agent
 
 
@@ -54,7 +56,7 @@ class AccessLog:
                 id=request_id.decode("ascii"),
                 method=scope["method"],
                 host=_shown(host),
-                path=_shown(scope.get("raw_path", b"")),
+                path=shown_path(scope.get("raw_path", b"")),
                 status=status or None,  # None: the client left, or the answer failed, before it
                 bytes=sent,
                 ms=round(((ended or time.perf_counter()) - started) * 1000, 2),
@@ -73,6 +75,16 @@ def _of_interest(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, byte
         elif name == REQUEST_ID and _ACCEPTED.fullmatch(value):
             request_id = value
     return request_id or secrets.token_hex(8).encode(), host, agent
+
+
+def shown_path(raw: bytes) -> str:
+    """A path for the log: of the id of an upload only the beginning.
+
+    Whoever knows all of it can go on with the upload.
+    """
+    plain = unquote_to_bytes(raw) if b"%" in raw else raw
+    found = _SESSION.match(plain)
+    return _shown(raw) if found is None else _shown(found[1]) + "..."
 
 
 def _shown(text: bytes) -> str:

@@ -11,6 +11,9 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.audit import Audit
+from registry.audit_log import open_audit
+from registry.auditing import Audited
 from registry.auth.gate import Gate
 from registry.auth.robots import Robots
 from registry.auth.service import TokenService
@@ -42,6 +45,7 @@ class Records:
     store: Store
     journal: Journal
     robots: Robots
+    audit: Audit
 
 
 @asynccontextmanager
@@ -66,7 +70,8 @@ async def open_records(config: Config) -> AsyncIterator[Records]:
         await robots.open()
         with suppress(OSError):  # without it pushes are refused, and all else works
             await reserve.fill()
-        yield Records(layout, store, journal, robots)
+        async with open_audit(config, reserve) as audit:
+            yield Records(layout, store, journal, robots, audit)
     finally:
         await store.close()
 
@@ -98,6 +103,7 @@ def create_app(
         forecast=forecast(records.store, config),
         gate=gate,
         url=url,
+        audit=records.audit,
     )
     v1 = Starlette(
         routes=[
@@ -114,10 +120,11 @@ def create_app(
         ],
         exception_handlers=api.EXCEPTION_HANDLERS,
     )
+    audited = Audited(v1, records.audit)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        await (v2 if path == "/v2" or path.startswith("/v2/") else v1)(scope, receive, send)
+        await (v2 if path == "/v2" or path.startswith("/v2/") else audited)(scope, receive, send)
 
     return AccessLog(answer, "registry")
 
@@ -157,6 +164,7 @@ async def applications(config: Config, records: Records) -> AsyncIterator[Applic
         workers=config.runtime.workers,
         health_timeout=config.deploy.health_timeout,
         drain_timeout=config.deploy.drain_timeout,
+        audit=records.audit,
     )
     await gateway.open()
     try:

@@ -121,5 +121,6 @@ async def delete(exchange: Exchange) -> None:
     repository = exchange.repository
     digest = _sought(exchange.last)
     await repository.delete_blob(digest)
+    exchange.changed("blob.delete", digest=digest.text)
     await exchange.reply(202)
     await deletions.tell(exchange, lambda forecast: forecast.unlinked(digest))

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from registry.commands import apps, demo, key, policy, token, user
+from registry.commands import apps, audit, demo, key, policy, token, user
 from registry.commands.options import Assignments, ConfigFile, Data, effective
 from registry.commands.options import stop as _stop
 from registry.config import as_toml
@@ -24,6 +24,7 @@ command = typer.Typer(
     add_completion=False,
 )
 command.add_typer(apps.command, name="apps")
+command.add_typer(audit.command, name="audit")
 command.add_typer(key.command, name="key")
 command.add_typer(policy.command, name="policy")
 command.add_typer(user.command, name="user")

@@ -6,11 +6,13 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
 import structlog
 
+from registry.audit import COLLECTOR, RETENTION, Audit, Event, Outcome
 from registry.leaps import Leaps
 from registry.settings import NEVER, CollectSettings, Config
 from storage import retention
@@ -59,6 +61,7 @@ async def keep_collecting(
     *,
     rules: Sequence[Rule] = (),
     immutable: Sequence[Scope] = (),
+    audit: Audit | None = None,
     ticks: Callable[[], float] = time.monotonic,
 ) -> None:
     """Until it is cancelled. What goes wrong is logged and tried again: nothing depends on it.
@@ -93,11 +96,38 @@ async def keep_collecting(
                         log.info("garbage is collected again")
                 if done:
                     log.info("garbage collected", **summary(done))
+                    await tell(audit, collected(done, COLLECTOR))
                 async for name, decision in retaining.cycle():
                     log.info("tag removed by retention", **line(name, decision))
+                    await tell(audit, retained(name, decision, RETENTION))
         except (StorageError, OSError, sqlite3.Error):
             log.exception("collecting garbage failed; it is tried again")
         await asyncio.sleep(settings.interval)
+
+
+async def tell(audit: Audit | None, event: Event) -> None:
+    """What is done is done: a line that cannot be written now is written later."""
+    if audit is not None:
+        with suppress(OSError):
+            await audit.record(event)
+
+
+def collected(done: Collected, by: str) -> Event:
+    """One line for a whole cycle. What a manifest or a blob was kept by, went before, with a line
+    of its own.
+    """
+    counts = ", ".join(f"{count} {what}" for what, count in summary(done).items())
+    return Event("collect", Outcome.DONE, by, detail=f"{counts}: nothing kept them any more")
+
+
+def retained(name: RepositoryName, decision: Decision, by: str) -> Event:
+    return Event(
+        *("tag.delete", Outcome.DONE, by),
+        repository=name.text,
+        reference=decision.tagged.tag.text,
+        digest=decision.tagged.digest.text,
+        detail=f"retention: {decision.reason}",
+    )
 
 
 def line(name: RepositoryName, decision: Decision) -> dict[str, str]:

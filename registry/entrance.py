@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry.audit import Audit, SignIns
 from registry.auth import policy, policyfile
 from registry.auth.authenticate import Authentication
 from registry.auth.gate import Gate, Open
@@ -37,7 +38,7 @@ def users_file(config: Config, layout: Layout) -> Path:
 
 @asynccontextmanager
 async def entrance(
-    config: Config, layout: Layout, database: Database, robots: Robots
+    config: Config, layout: Layout, database: Database, robots: Robots, audit: Audit
 ) -> AsyncIterator[Entrance]:
     """Raises UsersInvalid, PolicyInvalid, FileRefused, StorageError, OSError."""
     if not config.auth.enabled:
@@ -62,6 +63,7 @@ async def entrance(
         robots,
         tokens=tokens,
         federation=federation,
+        sign_ins=SignIns(audit),
         challenge=auth.challenge,
         service=auth.service,
     )
@@ -73,6 +75,7 @@ async def entrance(
         life=auth.token_life,
         refresh=refresh,
         exchange=federation,
+        audit=audit,
     )
     try:
         yield Entrance(gate, service)

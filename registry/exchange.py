@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 
+from registry import auditing
 from registry.audit import Audit, NoAudit
 from registry.auth.doorman import Caller
 from registry.auth.gate import Gate, Open
@@ -70,6 +71,7 @@ class Exchange:
         "_scope",
         "_send",
         "caller",
+        "changes",
         "last",
         "method",
         "name",
@@ -89,6 +91,8 @@ class Exchange:
         """The last segment: a digest, a reference, the id of an upload session."""
         self.caller: Caller | None = None
         """Who asks; None where nobody has to sign in."""
+        self.changes: list[auditing.Change] = []
+        """What was done already, for the audit; told when the answer begins."""
         self.started = False
         """Whether an answer was begun."""
         self._scope, self._receive, self._send = scope, receive, send
@@ -131,6 +135,12 @@ class Exchange:
         """What the log of requests calls this one."""
         given = self._scope.get("state", {}).get("request_id")
         return given.decode("latin-1") if isinstance(given, bytes) else given
+
+    @property
+    def address(self) -> str:
+        """IP address of the client; empty on a Unix socket."""
+        client = self._scope.get("client")
+        return str(client[0]) if client else ""
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name; repeated ones joined, as RFC 9110 section 5.3 reads."""
@@ -189,6 +199,12 @@ class Exchange:
             if piece:
                 yield piece
 
+    def changed(
+        self, action: str, *, reference: str = "", digest: str = "", detail: str = ""
+    ) -> None:
+        """To be called when it is durable and before it is answered; see registry.audit.Event."""
+        self.changes.append(auditing.Change(action, reference, digest, detail))
+
     # What is answered
 
     async def reply(
@@ -199,7 +215,12 @@ class Exchange:
         *,
         length: int | None = None,
     ) -> None:
-        """Answer at once. `length` is that of the body a HEAD is not sent."""
+        """Answer at once. `length` is that of the body a HEAD is not sent.
+
+        What was changed is in the audit then; raises OSError if that cannot be, and nothing is
+        sent.
+        """
+        await auditing.tell(self, status)
         await self._send(self._head(status, headers, len(body) if length is None else length))
         await self._send({"type": "http.response.body", "body": body})
 

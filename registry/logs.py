@@ -8,10 +8,32 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
 
 import structlog
 
 from registry.settings import LogSettings
+
+_LINES: Final = ("exception", "stack")  # of several lines, which begin with blanks
+
+
+def escape(
+    logger: object, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """For a terminal, what JSON does by itself. A processor of structlog."""
+    for name, value in event.items():
+        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+            event[name] = (
+                "\n".join(map(_escaped, value.split("\n"))) if name in _LINES else _escaped(value)
+            )
+    return event
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        character if " " <= character <= "~" else character.encode("unicode_escape").decode()
+        for character in text
+    )
 
 
 def configure(settings: LogSettings) -> None:
@@ -23,8 +45,8 @@ def configure(settings: LogSettings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[structlog.typing.Processor] = (
-        # The default shows the locals of each frame, and among them are passwords.
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        # The tracebacks of its own print the variables of every frame: passwords among them.
+        [structlog.processors.format_exc_info, escape, structlog.dev.ConsoleRenderer()]
         if text
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from registry import deletions
@@ -77,9 +77,10 @@ async def push(exchange: Exchange) -> None:
         exchange.header(b"content-type"),
         reference if isinstance(reference, Digest) else None,
     )
-    await repository.put_manifest(
+    before = await repository.put_manifest(
         manifest, tags, guard=guard, overwriting=overwriting, mover=_mover(exchange, repository)
     )
+    _tell(exchange, manifest.digest, before)
     headers = [
         (b"location", f"/v2/{exchange.name}/manifests/{manifest.digest}".encode()),
         (b"docker-content-digest", manifest.digest.text.encode()),
@@ -91,6 +92,15 @@ async def push(exchange: Exchange) -> None:
     await exchange.reply(201, headers)
     if tags:
         exchange.registry.moved()
+
+
+def _tell(exchange: Exchange, digest: Digest, before: Mapping[Tag, Digest | None]) -> None:
+    """For the audit, a line for each tag; or one for the manifest, if it has none."""
+    for tag, old in before.items():
+        detail = f"was {old}" if old is not None else "new"
+        exchange.changed("manifest.push", reference=tag.text, digest=digest.text, detail=detail)
+    if not before:
+        exchange.changed("manifest.push", reference=digest.text, digest=digest.text)
 
 
 def _guard(exchange: Exchange, reference: Tag | Digest) -> Callable[[Digest | None], None] | None:
@@ -164,8 +174,10 @@ async def delete(exchange: Exchange) -> None:
     reference = _sought(exchange.last)
     if isinstance(reference, Tag):
         released = [await repository.delete_tag(reference)]
+        exchange.changed("tag.delete", reference=reference.text, digest=released[0].text)
     else:
         released = await repository.delete_manifest(reference)
+        exchange.changed("manifest.delete", reference=reference.text, digest=reference.text)
     await exchange.reply(202)
     exchange.registry.moved()
     await deletions.tell(exchange, lambda forecast: forecast.released(repository.name, released))

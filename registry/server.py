@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version as version_of
 
 import structlog
 import uvicorn
@@ -25,6 +27,8 @@ from starlette.types import ASGIApp
 
 from registry import app
 from registry.answers import Manner
+from registry.audit import SERVER, Audit, Event, Outcome
+from registry.audit_log import keep_noting, note
 from registry.auth import policyfile
 from registry.auth.first import first_administrator
 from registry.collecting import keep_collecting
@@ -195,6 +199,22 @@ async def prepare(config: Config) -> str | None:
         return await first_administrator(users_file(config, records.layout), records.robots)
 
 
+@contextlib.asynccontextmanager
+async def told(audit: Audit, roles: Role) -> AsyncIterator[None]:
+    """The audit says when a process began and ended; a disk that is full keeps it from neither."""
+    names = " and ".join(role.name.lower() for role in roles if role.name)
+    detail = f"version {version_of('spindle')}, process {os.getpid()}: {names}"
+    begun = Event("server.start", Outcome.DONE, SERVER, detail=detail)
+    with contextlib.suppress(OSError):
+        await audit.record(begun)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            await audit.record(replace(begun, action="server.stop"))
+        await note(audit)
+
+
 async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
     log = structlog.get_logger()
     stop = asyncio.Event()
@@ -203,6 +223,7 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
     clock = asyncio.get_running_loop().time
     async with AsyncExitStack() as stack:
         records = await stack.enter_async_context(app.open_records(config))
+        await stack.enter_async_context(told(records.audit, roles))
         gateway_port = address(sockets.gateway).port
         most = room(config.connections.limit)
         applications = None
@@ -212,7 +233,10 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         if Role.REGISTRY in roles:
             wake = applications.deployer.wake if applications else app.nobody_to_wake
             way_in = await stack.enter_async_context(
-                entrance(config, records.layout, records.store.database, records.robots)
+                entrance(
+                    *(config, records.layout, records.store.database),
+                    *(records.robots, records.audit),
+                )
             )
             answering = app.create_app(
                 config,
@@ -231,6 +255,8 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
             behind: list[asyncio.Task[None]] = []
+            if config.audited:
+                behind.append(tasks.create_task(keep_noting(records.audit)))
             if applications:
                 behind.append(tasks.create_task(keep_reserve(records.store)))
             if applications and config.deploy.enabled:
@@ -241,6 +267,7 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
                     config.collect,
                     rules=config.retention,
                     immutable=config.immutable,
+                    audit=records.audit,
                 )
                 behind.append(tasks.create_task(collecting))
             if applications and config.verify.enabled:

@@ -191,6 +191,12 @@ def _seconds(least: str, most: str) -> Callable[[str], Seconds]:
     return parse
 
 
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text.strip(), re.ASCII):
+        raise ValueError(f"{text!r} is not a whole number of 0 or more")
+    return int(text)
+
+
 def _setting(default: Any, help: str, parse: Callable[[str], Any] | None = None) -> Any:
     return field(default=default, metadata={"help": help, "parse": parse})
 
@@ -283,6 +289,18 @@ class AuthSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSettings:
+    enabled: str = _setting(
+        "auto",
+        "write down who changed what and who was refused; auto: when auth.enabled",
+        lambda text: _one_of("auto", "true", "false")(text.strip().lower()),
+    )
+    directory: Path = _setting(Path(), "for its files; else `audit` in the data directory")
+    size: Bytes = _setting(Bytes(64 << 20), "of one file, before the next one is begun")
+    keep: int = _setting(0, "files that stay, the oldest go; 0 keeps all", _whole)
+
+
+@dataclass(frozen=True, slots=True)
 class DeploySettings:
     enabled: bool = _setting(True, "deploy the Spin applications that are pushed", Flag.parse)
     health_timeout: Seconds = _setting(Seconds(60), "until a new revision must be healthy")
@@ -346,6 +364,7 @@ class Config:
     limits: LimitSettings = field(default_factory=LimitSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    audit: AuditSettings = field(default_factory=AuditSettings)
     deploy: DeploySettings = field(default_factory=DeploySettings)
     collect: CollectSettings = field(default_factory=CollectSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
@@ -354,6 +373,11 @@ class Config:
     retention: tuple[Rule, ...] = field(default=(), metadata=TABLES)
     immutable: tuple[Scope, ...] = field(default=(), metadata=TABLES)
     issuer: tuple[Issuer, ...] = field(default=(), metadata=TABLES)
+
+    @property
+    def audited(self) -> bool:
+        """Whether there is an audit."""
+        return self.audit.enabled == "true" or (self.audit.enabled == "auto" and self.auth.enabled)
 
 
 @dataclass(frozen=True, slots=True)

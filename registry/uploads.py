@@ -21,6 +21,7 @@ async def start(exchange: Exchange) -> None:
     repository = exchange.repository
     mounted = await _mount(exchange, repository)
     if mounted is not None:
+        exchange.changed("blob.mount", digest=mounted.text, detail=_source(exchange))
         return await exchange.reply(201, blobs.location(exchange, mounted))
     text = exchange.query("digest")
     digest = Digest.parse(text) if text is not None else None
@@ -56,6 +57,11 @@ async def _mount(exchange: Exchange, repository: Repository) -> Digest | None:
     return digest if await repository.mount(digest, name) else None
 
 
+def _source(exchange: Exchange) -> str:
+    source = exchange.query("from")
+    return f"from {source}" if source else "from wherever it was"
+
+
 def _repository_name(text: str) -> RepositoryName | None:
     with suppress(NameInvalid):
         return RepositoryName.parse(text)
@@ -71,6 +77,7 @@ async def _push_at_once(exchange: Exchange, repository: Repository, digest: Dige
     ) as session:
         await session.append(exchange.body(exchange.registry.blob_limit))
         await session.commit(digest)
+    exchange.changed("blob.push", digest=digest.text)
     await exchange.reply(201, blobs.location(exchange, digest))
 
 
@@ -107,6 +114,7 @@ async def finish(exchange: Exchange) -> None:
         await session.commit(digest, stream, at=at, length=length)
     else:
         await session.commit(digest)
+    exchange.changed("blob.push", digest=digest.text)
     await exchange.reply(201, blobs.location(exchange, digest))
 
 

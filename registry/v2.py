@@ -10,7 +10,8 @@ from typing import Final, TypeAlias
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from registry import blobs, catalog, extensions, manifests, referrers, tags, uploads
+from registry import auditing, blobs, catalog, extensions, manifests, referrers, tags, uploads
+from registry.access import shown_path
 from registry.audit import Audit, NoAudit
 from registry.auth.doorman import Doorman
 from registry.auth.gate import Gate, Open
@@ -179,6 +180,8 @@ class V2:
                 raise MethodRefused(f"this path takes {allow} and nothing else", allow=allow)
             if exchange.method in GROWING:
                 demand(self._registry.store.reserve)
+            if exchange.method in auditing.CHANGING:
+                await self._registry.audit.ready()
             await route.handler(exchange)
         except ClientDisconnect:
             pass  # what it sent is kept where that has a meaning, and nobody waits for an answer
@@ -193,7 +196,7 @@ async def _refuse(exchange: Exchange, error: Exception) -> None:
             "request.failed",
             id=exchange.request_id,
             method=exchange.method,
-            path=exchange.path,
+            path=shown_path(exchange.path.encode()),
             status=status,
             # Where a full disk was noticed helps nobody, and each push would tell it again.
             exc_info=None if status == 507 else error,

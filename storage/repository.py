@@ -261,8 +261,10 @@ class Repository:
         guard: Callable[[Digest | None], None] | None = None,
         overwriting: Callable[[Tag], None] | None = None,
         mover: Mover | None = None,
-    ) -> None:
+    ) -> dict[Tag, Digest | None]:
         """Keep a manifest and point `tags` at it, all or nothing; on return it is durable.
+
+        Returns what each of the tags was before.
 
         What it refers to need not be here. Raises ManifestInvalid when it gives another size for
         something that is. `guard` is called within the transaction with what the first tag, or
@@ -273,7 +275,7 @@ class Repository:
         """
         reference = tags[0] if tags else manifest.digest
 
-        def change(c: Connection) -> None:
+        def change(c: Connection) -> dict[Tag, Digest | None]:
             if guard is not None:
                 statement = _MANIFEST_WITHOUT_BODY[type(reference)]
                 row = c.one(statement, self.name.text, reference.text)
@@ -301,11 +303,11 @@ class Repository:
             damage.heal_manifest(c, repository, manifest.digest)
             references.refer(c, repository, manifest)
             if tags:
-                statements.move_tags(c, repository, tags, manifest.digest, now, mover)
-            else:
-                references.lease_manifest(c, repository, manifest.digest.text, now)
+                return statements.move_tags(c, repository, tags, manifest.digest, now, mover)
+            references.lease_manifest(c, repository, manifest.digest.text, now)
+            return {}
 
-        await self._pushed.write(change)
+        return await self._pushed.write(change)
 
     async def refuse_moves(
         self,

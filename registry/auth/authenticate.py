@@ -13,11 +13,14 @@ import asyncio
 import base64
 import binascii
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Generic, Protocol, TypeVar
 
+import structlog
+
+from registry.audit import NoAudit, SignIns
 from registry.auth.gate import Access, Decision
 from registry.auth.htpasswd import CurrentUsers
 from registry.auth.identity import ANONYMOUS, Credentials, Kind, Principal
@@ -27,6 +30,8 @@ from registry.auth.robots import PREFIX, Robot, Robots
 from registry.auth.scope import Action, Grant
 from registry.errors import Unauthorized
 from storage.errors import StorageError
+
+log = structlog.get_logger(__name__)
 
 LONGEST: Final = 16 << 10  # characters of the header; a token has 8 KiB at most
 
@@ -93,6 +98,7 @@ class Authentication(Generic[P]):
         *,
         tokens: Tokens | None = None,
         federation: Federation | None = None,
+        sign_ins: SignIns | None = None,
         challenge: str = "bearer",
         service: str = "spindle",
     ) -> None:
@@ -104,6 +110,7 @@ class Authentication(Generic[P]):
         self._robots = robots
         self._tokens = tokens
         self._federation = federation
+        self._sign_ins = sign_ins or SignIns(NoAudit())
         self._bearer = challenge == "bearer" and tokens is not None
         self._service = service
         self._notes: set[asyncio.Task[None]] = set()
@@ -116,13 +123,42 @@ class Authentication(Generic[P]):
         header = credentials.authorization
         if header is None:
             return ANONYMOUS
+        told = credentials.address, credentials.request
+        try:
+            principal = await self._identify(header, credentials.address)
+        except Unauthorized as error:
+            await self._tell(self._sign_ins.failed(self._claimed(header), *told, str(error)))
+            raise
+        # A token was told of when it was made.
+        if principal.bounds is None:
+            how = header.partition(" ")[0].lower()
+            await self._tell(self._sign_ins.succeeded(principal.text, *told, how))
+        return principal
+
+    async def _tell(self, telling: Awaitable[None]) -> None:
+        try:
+            await telling
+        except OSError as error:  # on a full disk one can still pull and delete
+            log.warning("a sign-in is not in the audit", reason=str(error))
+
+    def _claimed(self, header: str) -> str | None:
+        """Whom somebody said to be, if there is one of that name."""
+        scheme, _, rest = header.partition(" ")
+        with suppress(Unauthorized):
+            if scheme.lower() == "basic":
+                name, _ = _pair(rest.strip(" "))
+                if self._users.current().find(name) is not None:
+                    return f"{Kind.USER}:{name}"
+        return None
+
+    async def _identify(self, header: str, address: str) -> Principal:
         scheme, _, rest = header.partition(" ")
         if len(header) > LONGEST:
             raise _refused("the Authorization header is too long")
         match scheme.lower():
             case "basic":
                 name, password = _pair(rest.strip(" "))
-                return await self._basic(name, password, credentials.address)
+                return await self._basic(name, password, address)
             case "bearer":
                 return await self._token(rest.strip(" "))
             case _:

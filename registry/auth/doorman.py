@@ -125,7 +125,9 @@ class Doorman:
         client = scope.get("client")
         try:
             principal = await self._gate.identify(
-                Credentials(authorization, client[0] if client else "", _certificate(scope))
+                Credentials(
+                    authorization, client[0] if client else "", _id(scope), _certificate(scope)
+                )
             )
         except Unauthorized as error:
             if error.headers:
@@ -185,6 +187,12 @@ def _is_exchangeable(authorization: str | None) -> bool:
     if authorization is None or authorization[:7].lower() != "bearer ":
         return False
     return not authorization[7:].lstrip().startswith("spt_")
+
+
+def _id(scope: Scope) -> str:
+    """Of the request, in the log."""
+    given = scope.get("state", {}).get("request_id", b"")
+    return given.decode("latin-1") if isinstance(given, bytes) else str(given)
 
 
 def _certificate(scope: Scope) -> str | None:

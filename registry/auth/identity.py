@@ -61,5 +61,7 @@ class Credentials:
     """The header as it was sent. Never to be logged."""
     address: str
     """IP address of the client, as far as the trusted proxies tell; empty on a Unix socket."""
+    request: str = ""
+    """The id of the request, for the audit."""
     certificate: str | None = None
     """The subject's common name of a client certificate that was verified."""

@@ -135,7 +135,9 @@ class TokenService:
                 if ":" in user:  # it could not be told from a shorter name (RFC 7617, section 2)
                     raise OAuthError("invalid_grant", "no user has a name with a colon in it")
                 pair = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
-                return await self._gate.identify(Credentials(f"Basic {pair}", _address(request)))
+                return await self._gate.identify(
+                    Credentials(f"Basic {pair}", _address(request), _id(request))
+                )
             case "refresh_token" if self._refresh is not None:
                 principal = await self._refresh.redeem(one(fields, "refresh_token"))
                 if principal is None:
@@ -185,13 +187,12 @@ class TokenService:
         what = " ".join(map(str, granted[:_TOLD])) or "nothing"
         if len(granted) > _TOLD:
             what += f" and {len(granted) - _TOLD} more"
-        given = request.scope.get("state", {}).get("request_id", b"")
         event = Event(
             "token.issue",
             Outcome.DONE,
             principal.text,
             _address(request),
-            given.decode("latin-1") if isinstance(given, bytes) else str(given),
+            _id(request),
             status=200,
             detail=f"for {what}" + (", with a refresh token" if refresh else ""),
         )
@@ -249,11 +250,16 @@ def _credentials(request: Request) -> Credentials:
     """
     given = request.headers.getlist("authorization")
     if not given:
-        return Credentials(None, _address(request))
+        return Credentials(None, _address(request), _id(request))
     scheme = given[0].partition(" ")[0].lower()
     if len(given) > 1 or scheme != "basic":
         raise Unauthorized("tokens are given for a user name and a password")
-    return Credentials(given[0], _address(request))
+    return Credentials(given[0], _address(request), _id(request))
+
+
+def _id(request: Request) -> str:
+    given = request.scope.get("state", {}).get("request_id", b"")
+    return given.decode("latin-1") if isinstance(given, bytes) else str(given)
 
 
 def _address(request: Request) -> str:

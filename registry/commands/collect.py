@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from registry import app
-from registry.collecting import collector
+from registry.audit import at_the_terminal
+from registry.collecting import collected, collector, tell
 from registry.commands.serve import CannotStart
 from registry.settings import Bytes, Config
 from storage.collect import Collected
@@ -31,6 +32,8 @@ async def _collect(config: Config, dry_run: bool) -> Collected:
         await collecting.strays()
         done = await collecting.cycle()
         await records.store.reserve.fill()
+        if done:
+            await tell(records.audit, collected(done, at_the_terminal()))
         return done
 
 

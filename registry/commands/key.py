@@ -54,7 +54,7 @@ def rotate(
         if now:
             print("Every token that was given before is invalid; clients get new ones themselves.")
 
-    _run(config, data, act)
+    _run(config, data, act, said="the old ones are forgotten" if now else "another one signs")
 
 
 async def _list(keys: Keys) -> None:
@@ -75,8 +75,12 @@ def _shown(at: float) -> str:
     return display.clock(datetime.fromtimestamp(at).astimezone())
 
 
-def _run(config: Path | None, data: str | None, act: Callable[[Keys], Awaitable[None]]) -> None:
+def _run(
+    config: Path | None, data: str | None, act: Callable[[Keys], Awaitable[None]], *, said: str = ""
+) -> None:
+    """`said`: for the audit."""
     from registry import app
+    from registry.audit_log import done_at_the_terminal
     from registry.auth.keys import Keys
     from storage.errors import StorageError
     from storage.filesystem.layout import Layout
@@ -87,6 +91,8 @@ def _run(config: Path | None, data: str | None, act: Callable[[Keys], Awaitable[
             keys = Keys(records.store.database, life=auth.key_life, longest=auth.token_life)
             await keys.open()
             await act(keys)
+            if said:
+                await done_at_the_terminal(settings, "key.rotate", "", said)
 
     try:
         settings = load(config, os.environ, {} if data is None else {"data": data})

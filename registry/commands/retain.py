@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from registry import app
-from registry.collecting import untagged_age
+from registry.audit import at_the_terminal
+from registry.collecting import retained, tell, untagged_age
 from registry.commands.display import safe
 from registry.commands.serve import CannotStart
 from registry.settings import Config
@@ -53,6 +54,7 @@ async def _retain(
         for one in judged:
             async for decision in retaining.retain(one.name):
                 _print("went", one.name, decision)
+                await tell(records.audit, retained(one.name, decision, at_the_terminal()))
                 gone += 1
     print(f"{_tags(gone)} went")
 

@@ -66,10 +66,9 @@ def create(
         stop(str(error))
     life = None if age == NEVER else float(age)
 
-    robot, secret = _run(
-        effective(config, {"data": data}, assignments),
-        lambda robots: robots.create(name, grants, life=life),
-    )
+    settings = effective(config, {"data": data}, assignments)
+    robot, secret = _run(settings, lambda robots: robots.create(name, grants, life=life))
+    _tell(settings, "robot.create", robot.name, f"{_allowed(robot)}, {_until(robot)}")
     typer.echo(
         f"robot {robot.name}, {_allowed(robot)}, {_until(robot)}; use it as a password with any"
         " user name. This is the only time that it is shown:",
@@ -109,10 +108,9 @@ def revoke(
     assignments: Assignments = None,
 ) -> None:
     """Make a token worthless from the next request on."""
-    gone = _run(
-        effective(config, {"data": data}, assignments), lambda robots: robots.revoke(id_or_name)
-    )
-    for robot in gone:
+    settings = effective(config, {"data": data}, assignments)
+    for robot in _run(settings, lambda robots: robots.revoke(id_or_name)):
+        _tell(settings, "robot.revoke", robot.name, robot.id)
         print(f"{robot.name} ({robot.id}) is revoked")
 
 
@@ -132,6 +130,16 @@ def _until(robot: Robot, now: float | None = None) -> str:
 
 def _ago(then: float, now: datetime) -> str:
     return f"{display.age(datetime.fromtimestamp(then).astimezone(), now)} ago"
+
+
+def _tell(config: Config, action: str, name: str, detail: str) -> None:
+    from registry.audit_log import done_at_the_terminal
+    from storage.errors import StorageError
+
+    try:
+        asyncio.run(done_at_the_terminal(config, action, f"robot:{name}", detail))
+    except (StorageError, OSError) as error:
+        stop(f"done, but not in the audit: {error}")
 
 
 def _run(config: Config, act: Callable[[Robots], Awaitable[T]]) -> T:

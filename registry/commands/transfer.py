@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 
 from registry import app
+from registry.audit import Event, Outcome, at_the_terminal
+from registry.collecting import tell
 from registry.commands.backup import print_lost, require_data
 from registry.commands.display import safe
 from registry.commands.serve import CannotStart
@@ -69,11 +71,22 @@ async def _bring(config: Config, source: Path, name: RepositoryName) -> BroughtI
     layout = open_source(source)
     try:
         async with app.open_records(config) as records:
-            return await bring_in(
+            done = await bring_in(
                 records.store.repository(name), layout, manifest_limit=config.limits.manifest
             )
+            await tell(records.audit, _imported(name, done))
+            return done
     finally:
         layout.close()
+
+
+def _imported(name: RepositoryName, done: BroughtIn) -> Event:
+    tags = " ".join(tag.text for tag, _ in done.tags)
+    return Event(
+        *("layout.import", Outcome.DONE, at_the_terminal()),
+        repository=name.text,
+        detail=f"{done.manifests} manifests, {done.blobs} new blobs, {len(done.tags)} tags: {tags}",
+    )
 
 
 def _parse(text: str) -> tuple[RepositoryName, Tag | Digest | None]:

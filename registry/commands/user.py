@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.commands.options import Assignments, ConfigFile, Data, effective, stop
+from registry.settings import Config
 
 if TYPE_CHECKING:
     from registry.auth.users import Users
@@ -73,7 +74,9 @@ def remove(
     from registry.auth import htpasswd
 
     with _saying():
-        htpasswd.change(_file(config, data, assignments), lambda users: users.without(name))
+        settings = effective(config, {"data": data}, assignments)
+        htpasswd.change(_file(settings), lambda users: users.without(name))
+        _tell(settings, "user.remove", name)
     print(f"{name} is no user any more")
 
 
@@ -85,7 +88,9 @@ def list_users(
     from registry.auth import htpasswd
 
     with _saying():
-        for name in sorted(htpasswd.read(_file(config, data, assignments)).by_name):
+        for name in sorted(
+            htpasswd.read(_file(effective(config, {"data": data}, assignments))).by_name
+        ):
             print(name)
 
 
@@ -106,7 +111,8 @@ def _set(
     with _saying():
         if from_input and generate:
             stop("--password-stdin and --generate exclude each other")
-        file = _file(config, data, assignments)
+        settings = effective(config, {"data": data}, assignments)
+        file = _file(settings)
         changed(htpasswd.read(file), NO_HASH)  # what is refused is refused before anybody types
         if generate:
             password = secrets.token_urlsafe(24)
@@ -114,6 +120,7 @@ def _set(
             password = _read_line() if from_input else _asked(name)
         hash = hash_of(password)
         htpasswd.change(file, lambda users: changed(users, hash))
+        _tell(settings, "user.password", name)
     if generate:
         print(f"{name} / {password}")
         print("This is the only time that the password is shown.", file=sys.stderr)
@@ -139,12 +146,20 @@ def _asked(name: str) -> str:
     return password
 
 
-def _file(config: Path | None, data: str | None, assignments: list[str] | None) -> Path:
+def _file(settings: Config) -> Path:
     from registry.entrance import users_file
     from storage.filesystem.layout import Layout
 
-    settings = effective(config, {"data": data}, assignments)
     return users_file(settings, Layout.open(settings.data))
+
+
+def _tell(settings: Config, action: str, name: str) -> None:
+    """Raises OSError, StorageError: it is done then, and not in the audit."""
+    import asyncio
+
+    from registry.audit_log import done_at_the_terminal
+
+    asyncio.run(done_at_the_terminal(settings, action, f"user:{name}", ""))
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from registry import app
+from registry.audit import Event, Outcome, at_the_terminal
 from registry.commands.serve import CannotStart
 from registry.settings import Config
 from storage.errors import StorageError
@@ -30,6 +31,8 @@ def verify(config: Config, *, read: bool, accept: bool, within: float | None) ->
 
 async def _verify(config: Config, read: bool, accept: bool, within: float | None) -> Report:
     async with app.open_records(config) as records:
+        if accept:
+            await records.audit.record(Event("records.accept", Outcome.DONE, at_the_terminal()))
         verifier = Verifier(records.store, read=read, accept=accept)
         if within is None:
             return await verifier.run()

@@ -98,6 +98,7 @@ class Api:
             app = await self._journal.app(repository)
             changed = change.applied_to(app.settings if app else Settings())
             app = await self._journal.configure(repository, changed, self._domain)
+        request.scope.setdefault("state", {})["changed"] = change.summary
         self._wake()
         return JSONResponse(schemas.settings(app.settings))
 

@@ -45,6 +45,17 @@ class SettingsChange:
             raise SettingsInvalid("health_path must be a string, or null to remove it")
         return SettingsChange(variables, "health_path" in change, path)
 
+    @property
+    def summary(self) -> str:
+        """What it does, without a value: those are secrets."""
+        told = [
+            f"{'removed' if value is None else 'set'} {name}"
+            for name, value in self.variables.items()
+        ]
+        if self.health:
+            told.append("health path")
+        return ", ".join(told) or "nothing"
+
     def applied_to(self, settings: Settings) -> Settings:
         """Raises SettingsInvalid."""
         variables = {**settings.variables, **self.variables}

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
+from registry import audit as auditing
+from registry.audit import Audit, NoAudit, Outcome
 from registry.deploy import ledger, tables
 from registry.deploy.apps import App, Event, Revision, Settings, host_for
 from registry.deploy.rollout import Accepted, Observation, Phase, Proven, next_step
@@ -52,8 +55,15 @@ class Standing:
 
 
 class Journal:
-    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], float] = time.time,
+        audit: Audit | None = None,
+    ) -> None:
         self.database = database
+        self._audit = audit or NoAudit()
         self._clock = clock
 
     async def open(self) -> None:
@@ -257,6 +267,7 @@ class Journal:
         Raises Outdated when the revision is not in the phase that the caller's copy has.
         """
         now = self._clock()
+        repository: list[str] = []
         next_step(revision.phase, observation)  # a mistake of the caller's shows before the write
 
         def change(connection: Connection) -> Revision:
@@ -264,6 +275,7 @@ class Journal:
             current = ledger.find_revision(connection, revision.app, revision.number)
             if app is None or current is None or current.phase is not revision.phase:
                 raise Outdated
+            repository[:] = [app.repository.text]
             ledger.step(connection, current, observation, now, detail)
             if isinstance(observation, Accepted):
                 connection.execute(
@@ -274,7 +286,28 @@ class Journal:
                 ledger.switch(connection, app, current, now)
             return ledger.find_revision(connection, revision.app, revision.number) or current
 
-        return await self.database.write(change)
+        stepped = await self.database.write(change)
+        if stepped.phase in (Phase.LIVE, Phase.FAILED):
+            await self._tell(repository[0], stepped)
+        return stepped
+
+    async def _tell(self, repository: str, revision: Revision) -> None:
+        """For the audit. Deployment goes on where that cannot be written; it is written later.
+
+        Why one failed is an event of the app: what an application says of itself may be a secret.
+        """
+        failed = revision.phase is Phase.FAILED
+        event = auditing.Event(
+            "app.failed" if failed else "app.live",
+            Outcome.FAILED if failed else Outcome.DONE,
+            auditing.DEPLOYER,
+            repository=repository,
+            reference=revision.tag.text,
+            digest=revision.digest.text,
+            detail=f"revision {revision.number}",
+        )
+        with suppress(OSError):
+            await self._audit.record(event)
 
     async def remark(self, app: str, revision: int | None, detail: str) -> None:
         """Tell an event that moves nothing."""

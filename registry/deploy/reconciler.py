@@ -15,6 +15,7 @@ from pathlib import Path
 
 import structlog
 
+from registry.audit import Audit
 from registry.deploy.intake import Intake
 from registry.deploy.journal import Journal, Standing
 from registry.deploy.lease import RENEWAL, Fenced, Holder, Lease, LeaseLost
@@ -69,6 +70,7 @@ class Deployer:
         health_timeout: float = 60.0,
         drain_timeout: float = 30.0,
         at_once: int = AT_ONCE,
+        audit: Audit | None = None,
     ) -> None:
         """`directory` is where apps are unpacked, a private one; timeouts are in seconds."""
         self._store = store
@@ -82,6 +84,7 @@ class Deployer:
         self._health_timeout = health_timeout
         self._drain_timeout = drain_timeout
         self._at_once = at_once
+        self._audit = audit
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
@@ -114,7 +117,7 @@ class Deployer:
         while not (await lease.free() and await lease.take()):  # noqa: ASYNC110 - it is a row
             await asyncio.sleep(WAIT)
         try:
-            journal = Journal(Fenced(self._journal.database, holder))
+            journal = Journal(Fenced(self._journal.database, holder), audit=self._audit)
             site = Site(
                 store=self._store,
                 journal=journal,

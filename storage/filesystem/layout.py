@@ -12,6 +12,7 @@
         reserve/<n>                 room for when the disk is full; need not be copied
         apps/<app>/                 what the deployer unpacked and what applications logged
         compiled/                   machine code; may be removed when nothing runs
+        audit/<first>.jsonl         what happened, in a chain; may be elsewhere, see `AuditRoom`
 
 The fan-out directories are made and fsynced once, so that no blob ever lies in a directory that
 might itself be lost.
@@ -42,12 +43,13 @@ _ROOMS: Final = ("blobs", "uploads", "quarantine", "apps", "compiled")
 RESERVE_PARTS: Final = 4
 _FAN_OUT: Final = tuple(f"{number:02x}" for number in range(256))
 _APP: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
+_AUDIT: Final = re.compile(r"[0-9]{19}\.jsonl", re.ASCII)
 _KEY: Final = re.compile(r"[a-f0-9]{64}", re.ASCII)
 # What a fresh directory may hold: a creation that a crash cut short, what is written before the
 # first start, and a file system's own.
 _EXPECTED: Final = frozenset(
     {
-        *(*_ROOMS, "reserve", _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new"),
+        *(*_ROOMS, "reserve", "audit", _MARKER, f"{_MARKER}.new", f"{_RESTORING}.new"),
         *(_POLICY, _USERS, "lost+found"),
     }
 )
@@ -62,6 +64,7 @@ class Layout:
     __slots__ = (
         "_blobs",
         "apps",
+        "audit",
         "compiled",
         "policy",
         "quarantine",
@@ -79,6 +82,7 @@ class Layout:
         self.compiled = root / "compiled"
         self.policy = root / _POLICY
         self.users = root / _USERS
+        self.audit = root / "audit"
         # Text from here on: these two are spelled on every request.
         self._blobs = str(root / "blobs")
         self.uploads = str(root / "uploads")
@@ -186,6 +190,35 @@ class Layout:
         if not _KEY.fullmatch(key):
             raise ValueError(f"not the key of an upload: {key[:80]!r}")
         return f"{self.uploads}/{key}"
+
+
+class AuditRoom:
+    """A directory of files of the audit; only made by `open`, by who is going to write."""
+
+    __slots__ = ("lock", "root")
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root)
+        self.lock = f"{root}/lock"
+
+    @staticmethod
+    def open(root: Path) -> AuditRoom:
+        """Made first if it is not there, durable. Raises LayoutRefused or OSError."""
+        make_root(root)
+        _check_room(root, calls.lstat(root))
+        return AuditRoom(root)
+
+    def file(self, first: int) -> str:
+        """The file that begins with line `first`; by name they are in order."""
+        return f"{self.root}/{first:019d}.jsonl"
+
+    def files(self) -> list[str]:
+        """Those that are there, in order; none, if there is no such directory."""
+        try:
+            names = calls.listdir(self.root)
+        except FileNotFoundError:
+            return []
+        return [f"{self.root}/{name}" for name in sorted(names) if _AUDIT.fullmatch(name)]
 
 
 def shown(file: int) -> str:

@@ -76,7 +76,9 @@ def move_tags(
     digest: Digest,
     now: float,
     mover: Mover | None,
-) -> None:
+) -> dict[Tag, Digest | None]:
+    """What each of them was before."""
+    before: dict[Tag, Digest | None] = {}
     moves = dict.fromkeys(tags, digest)
     for generation, tag in enumerate(moves, record_moves(c, repository, moves, now)):
         left = c.one(
@@ -96,9 +98,11 @@ def move_tags(
                 "INSERT INTO movers (generation, principal, may_deploy) VALUES (?, ?, ?)",
                 *(generation, mover.principal, int(mover.may_deploy)),
             )
+        before[tag] = Digest.parse(text(left[0])) if left is not None else None
         if left is not None and left[0] != digest.text:
             references.lease_manifest(c, repository, text(left[0]), now)
     references.unlease_manifest(c, repository, digest)
+    return before
 
 
 def columns(manifest: Manifest) -> tuple[str, str | None, str | None, str, int]:

@@ -288,7 +288,9 @@ BREAKS: Final = (
     Break(
         "a delete is answered before it is done",
         "registry/blobs.py",
-        "    await repository.delete_blob(digest)\n    await exchange.reply(202)\n",
+        "    await repository.delete_blob(digest)\n"
+        '    exchange.changed("blob.delete", digest=digest.text)\n'
+        "    await exchange.reply(202)\n",
         "    await exchange.reply(202)\n    await repository.delete_blob(digest)\n",
         f"{KILLED}[blob delete]",
     ),
@@ -469,7 +471,7 @@ BREAKS: Final = (
     Break(
         "whether a tag is immutable is asked before the transaction alone",
         "storage/repository.py",
-        """        def change(c: Connection) -> None:
+        """        def change(c: Connection) -> dict[Tag, Digest | None]:
             if guard is not None:
                 statement = _MANIFEST_WITHOUT_BODY[type(reference)]
                 row = c.one(statement, self.name.text, reference.text)
@@ -481,7 +483,7 @@ BREAKS: Final = (
 """,
         """        await self.refuse_moves(tags, manifest.digest)
 
-        def change(c: Connection) -> None:
+        def change(c: Connection) -> dict[Tag, Digest | None]:
             if guard is not None:
                 statement = _MANIFEST_WITHOUT_BODY[type(reference)]
                 row = c.one(statement, self.name.text, reference.text)
@@ -1203,5 +1205,44 @@ BREAKS: Final = (
         "if move.mover is not None and not move.mover.may_deploy:",
         "if False:",
         "tests/deploy/test_movers.py::test_a_push_of_who_may_not_is_kept_and_told_and_does_not_run",
+    ),
+    # Audit
+    Break(
+        "a change is answered before its line in the audit is durable",
+        "registry/exchange.py",
+        "        await auditing.tell(self, status)\n",
+        "        asyncio.create_task(auditing.tell(self, status))\n",
+        "tests/registry/test_auditing.py::test_a_line_is_durable_before_the_answer_begins",
+    ),
+    Break(
+        "a change is begun that cannot be audited",
+        "registry/v2.py",
+        "                await self._registry.audit.ready()\n",
+        "                pass\n",
+        "tests/registry/test_auditing.py"
+        "::test_without_room_for_the_audit_no_change_is_begun_and_pulls_go_on",
+    ),
+    Break(
+        "what somebody cut off from the audit is written over",
+        "storage/filesystem/chained.py",
+        "        if self._head.seq > head.seq or",
+        "        if False and self._head.seq > head.seq or",
+        "tests/storage/test_chain.py"
+        "::test_lines_that_somebody_cut_off_under_a_writer_are_missed_for_ever",
+    ),
+    Break(
+        "what a crash left of the audit goes without a word",
+        "storage/filesystem/chained.py",
+        "                    self._own.append(_closing(opened, torn))\n",
+        "                    pass\n",
+        "tests/storage/test_chain.py"
+        "::test_what_a_crash_left_is_closed_by_the_next_writer_which_says_so",
+    ),
+    Break(
+        "a traceback in the log shows what variables hold",
+        "registry/logs.py",
+        "[structlog.processors.format_exc_info, escape, structlog",
+        "[structlog",
+        "tests/registry/test_secrets.py::test_a_traceback_does_not_show_what_variables_hold",
     ),
 )
