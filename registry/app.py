@@ -21,6 +21,7 @@ from registry.deploy.routes import Routes
 from registry.deploy.runtimes import Limits
 from registry.deploy.runtimes.wasmtime import EmbeddedRuntime
 from registry.settings import Config
+from registry.tls import of_gateway
 from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
@@ -73,6 +74,7 @@ def create_app(
     config: Config, records: Records, *, gateway_port: int, wake: Callable[[], None]
 ) -> ASGIApp:
     """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API."""
+    scheme = "https" if of_gateway(config.tls) else "http"
     v2 = V2(
         records.store,
         moved=wake,
@@ -83,7 +85,7 @@ def create_app(
     v1 = Starlette(
         routes=api.routes(
             records.journal,
-            url_for=lambda app: url_of(app, gateway_port),
+            url_for=lambda app: url_of(app, gateway_port, scheme),
             log_of=lambda app: records.layout.app(app.id) / "log",
             domain=config.gateway.domain,
             wake=wake,
@@ -98,9 +100,13 @@ def create_app(
     return AccessLog(answer, "registry")
 
 
-def url_of(app: App, gateway_port: int) -> str:
-    port = "" if gateway_port == 80 else f":{gateway_port}"
-    return f"http://{app.host}{port}/"
+def port_of(scheme: str, port: int) -> str:
+    """What follows the host in a URL."""
+    return "" if port == {"http": 80, "https": 443}[scheme] else f":{port}"
+
+
+def url_of(app: App, gateway_port: int, scheme: str = "http") -> str:
+    return f"{scheme}://{app.host}{port_of(scheme, gateway_port)}/"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from registry.commands import apps, demo
+from registry.commands import apps, cert, demo
 from registry.config import ConfigInvalid, as_toml, load
 from registry.settings import Config
 
@@ -23,6 +23,7 @@ command = typer.Typer(
     add_completion=False,
 )
 command.add_typer(apps.command, name="apps")
+command.add_typer(cert.command, name="cert")
 command.command("demo")(demo.demo)
 
 ConfigFile = Annotated[

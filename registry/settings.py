@@ -205,6 +205,7 @@ class ConnectionSettings:
         Networks(), "proxies: addresses and networks with no limit of their own, with commas"
     )
     first_byte: Seconds = _setting(Seconds(10), "a new connection may be silent")
+    handshake: Seconds = _setting(Seconds(10), "until TLS is agreed on, where that is spoken")
     header: Seconds = _setting(Seconds(15), "from a header's first byte to its last")
     header_bytes: Bytes = _setting(Bytes(32 << 10), "largest header of a request")
     header_count: Count = _setting(Count(100), "most fields in it")
@@ -232,6 +233,21 @@ class AuthSettings:
     )
     service: str = _setting("spindle", "the name of this registry in tokens and challenges")
     token_life: Seconds = _setting(Seconds(3600), "a token can be used; 300 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class TLSSettings:
+    """PEM files, read again when they change."""
+
+    certificate: Path = _setting(Path(), "the registry's, then those up to an authority; else HTTP")
+    key: Path = _setting(Path(), "of the certificate, without a password; nobody else may read it")
+    client_authorities: Path = _setting(
+        Path(), "who has a certificate of theirs is the user of its common name; else ask nobody"
+    )
+    client_required: bool = _setting(False, "without such a certificate nobody enters", Flag.parse)
+    gateway: bool = _setting(True, "the applications answer by TLS, too", Flag.parse)
+    gateway_certificate: Path = _setting(Path(), "another one for the applications")
+    gateway_key: Path = _setting(Path(), "of that")
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +314,7 @@ class Config:
     limits: LimitSettings = field(default_factory=LimitSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    tls: TLSSettings = field(default_factory=TLSSettings)
     deploy: DeploySettings = field(default_factory=DeploySettings)
     collect: CollectSettings = field(default_factory=CollectSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)
