@@ -65,11 +65,11 @@ def self_signed(
     """Make a certificate and key for a server, and what clients need to trust it."""
     hosts = host or _own_names()
     try:
-        names = [_name(one) for one in hosts]
+        names = [name_of(one) for one in hosts]
         there = [name for name in _FILES if (out / name).exists()]
         if there and not force:
             raise ValueError(f"{out / there[0]} is there already; --force replaces it")
-        until = _write(out, names, days)
+        until = write(out, names, days)
     except (ValueError, OSError) as error:
         typer.echo(f"spindle: {error}", err=True)
         raise typer.Exit(2) from None
@@ -80,13 +80,13 @@ def self_signed(
 def _own_names() -> list[str]:
     names = ["localhost", "127.0.0.1", "::1"]
     try:
-        _name(own := socket.gethostname())
+        name_of(own := socket.gethostname())
     except ValueError:  # machines may have names that no certificate can hold
         return names
     return names if own in names else [*names, own]
 
 
-def _name(text: str) -> x509.GeneralName:
+def name_of(text: str) -> x509.GeneralName:
     """Raises ValueError."""
     import re
 
@@ -104,7 +104,7 @@ def _name(text: str) -> x509.GeneralName:
     return x509.DNSName(text.lower())
 
 
-def _write(out: Path, names: list[x509.GeneralName], days: int) -> str:
+def write(out: Path, names: list[x509.GeneralName], days: int) -> str:
     """The files, each whole or not at all; returns the last day. Raises OSError.
 
     The authority's key is thrown away: who trusts the authority trusts this certificate and
