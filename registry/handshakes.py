@@ -50,6 +50,7 @@ class Handshake(asyncio.Protocol):
         self._task: asyncio.Task[asyncio.Transport] | None = None
         self._early: list[bytes] = []  # of requests, while the handshake is just over
         self._over = False
+        self._aborted = False  # by us, for what was counted then
 
     def connection_made(self, transport: Any) -> None:
         self._wire = transport  # uvloop's are no asyncio.Transport, and no less than one
@@ -106,7 +107,7 @@ class Handshake(asyncio.Protocol):
         if task.cancelled():
             return
         if task.exception() is not None:
-            if not was_over:
+            if not self._aborted:
                 self._crowd.counts["handshake"] += 1
             return
         transport = task.result()
@@ -147,6 +148,7 @@ class Handshake(asyncio.Protocol):
         self.abort()
 
     def abort(self) -> None:
+        self._aborted = True
         self._go()
         assert self._wire is not None
         reset(self._wire)

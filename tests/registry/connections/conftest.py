@@ -268,20 +268,12 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
     return Secured(directory)
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "tls"])
-def over_tls(request: pytest.FixtureRequest) -> bool:
-    return bool(request.param)
-
-
 @pytest.fixture
-async def listen(over_tls: bool, secured: Secured) -> AsyncIterator[Listen]:
+async def listen() -> AsyncIterator[Listen]:
     """`await listen(limit=10)`: settings other than the defaults, or another manner."""
     async with AsyncExitStack() as stack:
 
         async def start(manner: Manner = REGISTRY, **given: Any) -> Listening:
-            if over_tls:
-                given["certificates"] = Certificates(secured.files, "test")
-                given["trust"] = secured.trust
             return await stack.enter_async_context(listening(manner, **given))
 
         yield start
