@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -28,6 +29,9 @@ class Spindle:
         self.arguments = arguments
         self.registry = "127.0.0.1:0"
         self.gateway = "127.0.0.1:0"
+        self.scheme = "http"
+        self.trust: ssl.SSLContext | None = None
+        """For a server that speaks TLS."""
         self.log = data.with_name(f"{data.name}.log")
         self._process: subprocess.Popen[str] | None = None
 
@@ -51,15 +55,16 @@ class Spindle:
         greeting = ""
         for line in self._process.stdout:
             greeting += line
-            if found := re.match(r"\s*registry\s+http://(\S+)", line):
-                self.registry = found[1]
-            elif found := re.match(r"\s*applications\s+http://\S+?:(\d+)$", line):
+            if found := re.match(r"\s*registry\s+(https?)://(\S+)", line):
+                self.scheme, self.registry = found.groups()
+            elif found := re.match(r"\s*applications\s+https?://\S+?:(\d+)$", line):
                 self.gateway = f"127.0.0.1:{found[1]}"
             elif "spindle demo" in line:
                 break
         else:
             raise AssertionError(f"the server did not start:\n{greeting}{self.log.read_text()}")
-        wait_for(lambda: get(f"http://{self.registry}/v2/")[0] == 200, "GET /v2/ to answer")
+        url = f"{self.scheme}://{self.registry}/v2/"
+        wait_for(lambda: get(url, trust=self.trust)[0] == 200, "GET /v2/ to answer")
 
     @property
     def pid(self) -> int:
@@ -129,11 +134,12 @@ def get(
     method: str = "GET",
     data: bytes | None = None,
     timeout: float = 30,
+    trust: ssl.SSLContext | None = None,
 ) -> tuple[int, bytes]:
     """Status and body; status 0 when nobody answered."""
     request = urllib.request.Request(url, data=data, headers=headers or {}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with urllib.request.urlopen(request, timeout=timeout, context=trust) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -48,12 +48,14 @@ class Application:
     ended: list[str] = field(default_factory=list)
     """Paths: a request that was read to its end, or `left` and the bytes that came before."""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    scope: Scope = field(default_factory=dict)
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["raw_path"].decode()
         self.seen.append(f"{scope['method']} {path}")
         self.headers = scope["headers"]
+        self.scope = scope
         match path.split("/")[1]:
             case "read":
                 size, more = 0, True

@@ -6,11 +6,14 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from registry.tls import Certificates
+from registry.commands.cert import name_of, write
+from registry.tls import Certificates, certified
 from tests.registry.connections.conftest import (
     BIG,
     Client,
@@ -21,6 +24,7 @@ from tests.registry.connections.conftest import (
     statuses,
     until,
 )
+from tests.registry.tls.authority import Authority
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"  # how a handshake begins
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -216,3 +220,85 @@ async def test_who_does_not_say_goodbye_is_not_waited_for(
     await until(lambda: len(server.crowd) == 0)
     inside.write(await raw.all())
     assert statuses(speaking.read(1 << 16)) == [200]  # nothing of the answer was lost
+
+
+# Certificates that change, and those of clients
+
+
+async def test_new_connections_have_the_new_certificate_and_old_ones_go_on(
+    secure: Secure, secured: Secured, tmp_path: Path
+) -> None:
+    copy = Secured(tmp_path / "tls")
+    write(copy.directory, [name_of("127.0.0.1")], 30)
+    certificates = Certificates(copy.files, "test")
+    server = await secure(certificates=certificates)
+    server.trust = copy.trust
+    old = await server.connect()
+    await old.ask()
+    write(copy.directory, [name_of("127.0.0.1")], 30)
+    certificates.look()
+    await old.ask()  # what it was made with is not in the files any more
+    with pytest.raises(ssl.SSLError):
+        await server.connect()
+    server.trust = copy.trust
+    await (await server.connect()).ask()
+    await old.ask()
+
+
+@dataclass
+class Asking:
+    """A server that asks clients for certificates."""
+
+    server: Listening
+    authority: Authority
+    trust: ssl.SSLContext
+
+    async def name(self, file: Path | None) -> str | None:
+        """As whom the application sees who shows the certificate in a file."""
+        self.server.trust = self.trust
+        if file is not None:
+            self.trust.load_cert_chain(file)
+        answered = await self.server.say(CLOSE)
+        assert statuses(answered) == [200]
+        return certified(self.server.app.scope)
+
+
+@pytest.fixture
+async def asking(
+    secure: Secure, secured: Secured, tmp_path: Path, request: pytest.FixtureRequest
+) -> Asking:
+    authority = Authority(tmp_path / "clients")
+    files = replace(
+        secured.files, authorities=authority.file, required=getattr(request, "param", False)
+    )
+    server = await secure(certificates=Certificates(files, "test"))
+    return Asking(server, authority, secured.trust)
+
+
+async def test_a_client_is_who_its_certificate_says(asking: Asking) -> None:
+    assert await asking.name(asking.authority.client("ada")) == "ada"
+
+
+async def test_who_shows_no_certificate_has_no_name(asking: Asking) -> None:
+    assert await asking.name(None) is None
+
+
+@pytest.mark.parametrize("asking", [True], indirect=True)
+async def test_who_has_to_show_one_and_does_not_is_sent_away(asking: Asking) -> None:
+    with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+        await asking.name(None)
+    assert asking.server.app.seen == []
+    assert await asking.name(asking.authority.client("ada")) == "ada"
+
+
+@pytest.mark.parametrize("wrong", ["ended", "for servers", "of another authority"])
+async def test_a_certificate_that_proves_nothing_is_refused(
+    asking: Asking, wrong: str, tmp_path: Path
+) -> None:
+    authority = asking.authority
+    if wrong == "of another authority":  # of the same name
+        authority = Authority(tmp_path / "others")
+    file = authority.client("ada", ended=wrong == "ended", server=wrong == "for servers")
+    with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
+        await asking.name(file)
+    assert asking.server.app.seen == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,20 @@ def test_the_end_of_a_certificate_is_told_once_a_day(directory: Path) -> None:
 
 
 # Who a client is
+
+
+def test_a_session_is_not_resumed_where_clients_show_certificates(directory: Path) -> None:
+    """Else a certificate that has ended would be good for two hours more."""
+    without = make_context(files(directory))
+    asking = make_context(replace(files(directory), authorities=directory / "authority.pem"))
+    assert (without.num_tickets, asking.num_tickets) == (2, 0)
+    assert asking.options & ssl.OP_NO_TICKET
+    assert asking.verify_mode is ssl.CERT_OPTIONAL
+
+
+def test_authorities_that_are_none_are_refused(directory: Path) -> None:
+    with pytest.raises(CertificateInvalid, match=r"key\.pem has no certificates"):
+        make_context(replace(files(directory), authorities=directory / "key.pem"))
 
 
 @pytest.mark.parametrize(
