@@ -20,6 +20,7 @@ from registry.deploy.reconciler import Deployer
 from registry.deploy.routes import Routes
 from registry.deploy.runtimes import Limits
 from registry.deploy.runtimes.wasmtime import EmbeddedRuntime
+from registry.proxies import Proxied
 from registry.settings import Config
 from registry.tls import of_gateway
 from registry.v2 import V2
@@ -97,7 +98,14 @@ def create_app(
         path: str = scope["path"]
         await (v2 if path == "/v2" or path.startswith("/v2/") else v1)(scope, receive, send)
 
-    return AccessLog(answer, "registry")
+    return behind_proxies(AccessLog(answer, "registry"), config, "UNSUPPORTED", rename=True)
+
+
+def behind_proxies(app: ASGIApp, config: Config, code: str, *, rename: bool) -> ASGIApp:
+    trusted = config.registry.trusted_proxies
+    if not trusted:
+        return app
+    return Proxied(app, trusted, config.registry.proxy_headers, code=code, rename=rename)
 
 
 def port_of(scheme: str, port: int) -> str:
@@ -142,7 +150,9 @@ async def applications(config: Config, records: Records) -> AsyncIterator[Applic
     )
     await gateway.open()
     try:
-        yield Applications(AccessLog(gateway, "gateway"), deployer)
+        logged = AccessLog(gateway, "gateway")
+        answering = behind_proxies(logged, config, "REQUEST_INVALID", rename=False)
+        yield Applications(answering, deployer)
     finally:
         await gateway.close()
         await runtime.close()

@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -32,7 +32,7 @@ from registry.crowd import Crowd
 from registry.exchange import ALWAYS
 from registry.handshakes import shaking
 from registry.reserve import NO_ROOM, keep_reserve
-from registry.settings import Config, Listen
+from registry.settings import Config, Listen, Networks
 from registry.tls import Certificates
 from registry.verifying import keep_verifying
 
@@ -220,6 +220,9 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         records = await stack.enter_async_context(app.open_records(config))
         gateway_port = address(sockets.gateway).port
         most = room(config.connections.limit)
+        # A proxy has the connections of all its clients.
+        exempt = Networks((*config.connections.exempt, *config.registry.trusted_proxies))
+        connections = replace(config.connections, exempt=exempt)
         applications = None
         if Role.APPLICATIONS in roles:
             applications = await stack.enter_async_context(app.applications(config, records))
@@ -228,11 +231,11 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         if Role.REGISTRY in roles:
             wake = applications.deployer.wake if applications else app.nobody_to_wake
             answering = app.create_app(config, records, gateway_port=gateway_port, wake=wake)
-            crowd = Crowd(config.connections, "registry", limit=most, clock=clock)
+            crowd = Crowd(connections, "registry", limit=most, clock=clock)
             one = Listener(answering, crowd, REGISTRY, certificates=certificates.registry)
             listeners.append((one, sockets.registry))
         if applications:
-            crowd = Crowd(config.connections, "gateway", limit=most, clock=clock)
+            crowd = Crowd(connections, "gateway", limit=most, clock=clock)
             one = Listener(
                 *(applications.gateway, crowd, GATEWAY),
                 date_header=False,

@@ -171,6 +171,14 @@ class RegistrySettings:
     open: bool = _setting(
         False, "listen on other than a loopback address although everybody may push", Flag.parse
     )
+    trusted_proxies: Networks = _setting(
+        Networks(), "in front of both listeners: what they say of their clients is believed"
+    )
+    proxy_headers: str = _setting(
+        "x-forwarded",
+        "x-forwarded or forwarded: in which fields they say it",
+        _one_of("x-forwarded", "forwarded"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
