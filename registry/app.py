@@ -93,6 +93,7 @@ def create_app(
         ),
         exception_handlers=api.EXCEPTION_HANDLERS,
     )
+    v1.router.redirect_slashes = False  # it would redirect to whatever host the client named
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
