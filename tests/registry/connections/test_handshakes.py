@@ -51,12 +51,12 @@ async def server(secure: Secure) -> Listening:
 
 async def silent(server: Listening, data: bytes = b"") -> Client:
     """One that is there, and speaks no TLS."""
-    entered = len(server.crowd)
+    there = len(server._state.connections)
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     client = Client(reader, writer)
     server._clients.append(client)
     client.send(data)
-    await until(lambda: len(server.crowd) > entered)
+    await until(lambda: len(server._state.connections) > there)
     return client
 
 
