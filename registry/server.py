@@ -32,7 +32,7 @@ from registry.crowd import Crowd
 from registry.exchange import ALWAYS
 from registry.handshakes import shaking
 from registry.reserve import NO_ROOM, keep_reserve
-from registry.settings import Config, Listen, Networks
+from registry.settings import Config, ConnectionSettings, Listen, Networks
 from registry.tls import Certificates
 from registry.verifying import keep_verifying
 
@@ -196,6 +196,12 @@ def room(wanted: int) -> int:
     return max(min(wanted, (soft - _SPARE) // (2 * _EACH)), 1)
 
 
+def without_proxies(config: Config) -> ConnectionSettings:
+    """The limits: none for a trusted proxy, which has the connections of all its clients."""
+    exempt = Networks((*config.connections.exempt, *config.registry.trusted_proxies))
+    return replace(config.connections, exempt=exempt)
+
+
 def run(config: Config, sockets: Sockets, roles: Role) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -220,9 +226,7 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         records = await stack.enter_async_context(app.open_records(config))
         gateway_port = address(sockets.gateway).port
         most = room(config.connections.limit)
-        # A proxy has the connections of all its clients.
-        exempt = Networks((*config.connections.exempt, *config.registry.trusted_proxies))
-        connections = replace(config.connections, exempt=exempt)
+        connections = without_proxies(config)
         applications = None
         if Role.APPLICATIONS in roles:
             applications = await stack.enter_async_context(app.applications(config, records))

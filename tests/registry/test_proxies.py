@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from registry.config import load
+from registry.crowd import Crowd
 from registry.proxies import Client, Proxied, Unreadable, seen
+from registry.server import without_proxies
 from registry.settings import Networks
 from registry.tls import certified
 from tests.servers import Spindle, get
@@ -274,6 +277,16 @@ async def test_the_host_of_an_application_is_the_one_that_was_asked_for() -> Non
 
 async def test_a_proxy_without_sense_is_refused_before_anything_is_read() -> None:
     assert (await asked(("x-forwarded-for", "rubbish")))["status"] == 400
+
+
+def test_a_trusted_proxy_has_as_many_connections_as_it_needs() -> None:
+    config = load(
+        flags={"registry.trusted_proxies": "192.0.2.1", "connections.exempt": "192.0.2.2"}
+    )
+    crowd = Crowd(without_proxies(config), "test", limit=10, clock=lambda: 0.0)
+    assert crowd._place("192.0.2.1") is None
+    assert crowd._place("192.0.2.2") is None
+    assert crowd._place("192.0.2.3") == "192.0.2.3"
 
 
 def test_the_log_tells_the_client_of_a_trusted_proxy_only(tmp_path: Path) -> None:
