@@ -135,15 +135,25 @@ def make_context(files: Files) -> ssl.SSLContext:
     context.set_ciphers(_CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
+    locked = False
+
+    def password() -> str:
+        """Without this, OpenSSL would ask at the terminal."""
+        nonlocal locked
+        locked = True
+        return ""
+
     try:
-        # Without a password OpenSSL would ask for one at the terminal.
-        context.load_cert_chain(files.certificate, files.key, password=lambda: "")
+        context.load_cert_chain(files.certificate, files.key, password=password)
     except ssl.SSLError as error:
-        why = {
-            "KEY_VALUES_MISMATCH": "do not belong together",
-            "KEY_TYPE_MISMATCH": "do not belong together",
-            "BAD_DECRYPT": "cannot be used: the key has a password, which nobody could give",
-        }.get(error.reason, f"are no certificate and key in PEM ({error.reason})")
+        if locked:
+            raise CertificateInvalid(
+                f"{files.key} has a password, which nobody could give when the server starts"
+            ) from None
+        if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+            why = "do not belong together"
+        else:
+            why = f"are no certificate and key in PEM ({error.reason or error})"
         raise CertificateInvalid(f"{files.certificate} and {files.key} {why}") from None
     except OSError as error:
         raise CertificateInvalid(
