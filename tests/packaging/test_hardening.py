@@ -16,7 +16,10 @@ UNIT = (PACKAGING / "spindle.service").read_text()
 IMAGE = (PACKAGING / "Containerfile").read_text()
 
 UNIT_LINES = [
-    *("ExecStart=/opt/spindle/.venv/bin/spindle serve --data %S/spindle", "DynamicUser=yes"),
+    *(
+        "ExecStart=/opt/spindle/.venv/bin/spindle serve --data %S/private/spindle",
+        "DynamicUser=yes",
+    ),
     *("ExecReload=/bin/kill -HUP $MAINPID", "Restart=on-failure", "UMask=0077"),
     *("StateDirectory=spindle", "StateDirectoryMode=0700", "ProtectSystem=strict"),
     *("ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "PrivateUsers=yes"),
