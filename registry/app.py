@@ -26,7 +26,9 @@ from registry.deploy.reconciler import Deployer
 from registry.deploy.routes import Routes
 from registry.deploy.runtimes import Limits
 from registry.deploy.runtimes.wasmtime import EmbeddedRuntime
+from registry.proxies import Proxied
 from registry.settings import Config
+from registry.tls import of_gateway
 from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
 from storage.filesystem.layout import Layout
@@ -95,6 +97,7 @@ def create_app(
     service, if there is one.
     """
     url = config.registry.url
+    scheme = "https" if of_gateway(config.tls) else "http"
     v2 = V2(
         records.store,
         moved=wake,
@@ -110,7 +113,7 @@ def create_app(
             *(tokens.routes() if tokens else ()),
             *api.routes(
                 records.journal,
-                url_for=lambda app: url_of(app, gateway_port),
+                url_for=lambda app: url_of(app, gateway_port, scheme),
                 log_of=lambda app: records.layout.app(app.id) / "log",
                 domain=config.gateway.domain,
                 wake=wake,
@@ -120,18 +123,30 @@ def create_app(
         ],
         exception_handlers=api.EXCEPTION_HANDLERS,
     )
+    v1.router.redirect_slashes = False  # it would redirect to whatever host the client named
     audited = Audited(v1, records.audit)
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         path: str = scope["path"]
         await (v2 if path == "/v2" or path.startswith("/v2/") else audited)(scope, receive, send)
 
-    return AccessLog(answer, "registry")
+    return behind_proxies(AccessLog(answer, "registry"), config, "UNSUPPORTED", rename=True)
 
 
-def url_of(app: App, gateway_port: int) -> str:
-    port = "" if gateway_port == 80 else f":{gateway_port}"
-    return f"http://{app.host}{port}/"
+def behind_proxies(app: ASGIApp, config: Config, code: str, *, rename: bool) -> ASGIApp:
+    trusted = config.registry.trusted_proxies
+    if not trusted:
+        return app
+    return Proxied(app, trusted, config.registry.proxy_headers, code=code, rename=rename)
+
+
+def port_of(scheme: str, port: int) -> str:
+    """What follows the host in a URL."""
+    return "" if port == {"http": 80, "https": 443}[scheme] else f":{port}"
+
+
+def url_of(app: App, gateway_port: int, scheme: str = "http") -> str:
+    return f"{scheme}://{app.host}{port_of(scheme, gateway_port)}/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +183,9 @@ async def applications(config: Config, records: Records) -> AsyncIterator[Applic
     )
     await gateway.open()
     try:
-        yield Applications(AccessLog(gateway, "gateway"), deployer)
+        logged = AccessLog(gateway, "gateway")
+        answering = behind_proxies(logged, config, "REQUEST_INVALID", rename=False)
+        yield Applications(answering, deployer)
     finally:
         await gateway.close()
         await runtime.close()

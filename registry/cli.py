@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from registry.commands import apps, audit, demo, key, policy, token, user
+from registry.commands import apps, audit, cert, demo, key, policy, token, user
 from registry.commands.options import Assignments, ConfigFile, Data, effective
 from registry.commands.options import stop as _stop
 from registry.config import as_toml
@@ -29,6 +29,7 @@ command.add_typer(key.command, name="key")
 command.add_typer(policy.command, name="policy")
 command.add_typer(user.command, name="user")
 command.add_typer(token.command, name="token")
+command.add_typer(cert.command, name="cert")
 command.command("demo")(demo.demo)
 
 ListenOn = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of the registry.")]

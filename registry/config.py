@@ -15,8 +15,17 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from registry.rules import KINDS, RuleInvalid
-from registry.settings import ENVIRONMENT_PREFIX, NEVER, SETTINGS, Config, Count, Seconds
+from registry.settings import (
+    ENVIRONMENT_PREFIX,
+    NEVER,
+    SETTINGS,
+    Config,
+    Count,
+    Seconds,
+    TLSSettings,
+)
 
+TLS_FILES = ("certificate", "key", "client_authorities", "gateway_certificate", "gateway_key")
 # Read by the command line.
 NOT_SETTINGS = frozenset({"SPINDLE_CONFIG", "SPINDLE_SERVER", "SPINDLE_TOKEN"})
 
@@ -51,7 +60,25 @@ def load(
             " push and delete; set auth.enabled = true so that they have to sign in, or listen on"
             " 127.0.0.1, or set registry.open = true if you want that",
         )
+    _check_tls(config.tls)
     return config
+
+
+def _check_tls(settings: TLSSettings) -> None:
+    """One of these files means nothing without another; a path that is not given is empty."""
+    given = {name for name in TLS_FILES if getattr(settings, name) != Path()}
+    for one, other in (("certificate", "key"), ("gateway_certificate", "gateway_key")):
+        for missing, there in ((one, other), (other, one)):
+            if there in given and missing not in given:
+                raise ConfigInvalid(f"tls.{missing}", f"is missing beside tls.{there}")
+    if "client_authorities" in given and "certificate" not in given:
+        raise ConfigInvalid(
+            "tls.certificate", "is missing; only over TLS can clients show certificates"
+        )
+    if settings.client_required and "client_authorities" not in given:
+        raise ConfigInvalid(
+            "tls.client_authorities", "is missing; tls.client_required lets nobody in without it"
+        )
 
 
 def as_toml(config: Config) -> str:

@@ -10,8 +10,9 @@ tests/registry/connections that fails when it changes.
 
 from __future__ import annotations
 
+import asyncio
 import enum
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httptools
 import structlog
@@ -20,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from registry.answers import Asked, Closing, Manner, Unchunked, reason, reset
 from registry.crowd import Crowd
 from registry.heads import FRAMING, Limits, Refused, check, too_large, too_long
+from registry.tls import certify
 
 _AHEAD: Final = 64  # requests that a client may send ahead of their answers
 
@@ -46,6 +48,10 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(*arguments, **named)
         self.address: str | None = None
+        self.wire: asyncio.Transport | None = None
+        """What is under a connection over TLS."""
+        self.certified: str | None = None
+        """The common name of the certificate that the client was asked for."""
         self._crowd = crowd
         self._settings = crowd.settings
         self._manner = manner
@@ -67,6 +73,7 @@ class Connection(HttpToolsProtocol):
         self._counted = 0  # of the body, when we last looked
         self._unsent = 0  # bytes in the transport then, or 0 if the client takes what we send
         self._unmoved = 0.0  # since when
+        self._parting: float | None = None  # until when a client may take leave, over TLS
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -81,9 +88,11 @@ class Connection(HttpToolsProtocol):
             self._answered.disconnected = True  # uvicorn tells the last that was sent ahead only
             self._answered.message_event.set()
         super().connection_lost(exc)
+        if self.wire is not None:
+            self.transport.close()  # it does not know by itself that nothing is under it any more
 
     def leave(self) -> None:
-        if self.transport.get_write_buffer_size():
+        if self._waiting():
             self.abort()  # to close would wait until the client has taken it
         else:
             self.transport.close()
@@ -165,6 +174,8 @@ class Connection(HttpToolsProtocol):
         if self._repeating:
             return
         super().on_message_begin()
+        if self.certified is not None:
+            certify(cast(Any, self.scope), self.certified)
         self._reading = HEAD
         if len(self.pipeline) >= _AHEAD:
             raise Refused(400, f"more than {_AHEAD} requests were sent ahead of their answers")
@@ -309,14 +320,21 @@ class Connection(HttpToolsProtocol):
 
     # What is not waited for
 
+    def _waiting(self) -> int:
+        """Bytes that the kernel has not taken yet: with TLS above, in two buffers."""
+        under = 0 if self.wire is None else self.wire.get_write_buffer_size()
+        return self.transport.get_write_buffer_size() + under
+
     def look(self, now: float) -> None:
-        unsent = self.transport.get_write_buffer_size()
+        unsent = self._waiting()
         if unsent != self._unsent:
             self._unsent, self._unmoved = unsent, now
         elif unsent and now - self._unmoved > self._settings.stall:
             self._crowd.counts["stall"] += 1
             self.abort()
         if self.transport.is_closing():
+            if self.wire is not None and not unsent:
+                self._part(now)
             return
         answering = self.cycle is not None and not self.cycle.response_complete
         if self._reading is BODY and answering:
@@ -351,6 +369,13 @@ class Connection(HttpToolsProtocol):
                     "the body of the request came too slowly; what came of an upload is kept",
                 )
             )
+
+    def _part(self, now: float) -> None:
+        """TLS waits for the client to take leave, too; but what was sent is all that matters."""
+        if self._parting is None:
+            self._parting = now + self._settings.drain_time
+        elif now > self._parting:
+            self.transport.abort()  # not `reset`: the kernel may still have some of it
 
     def _end(self, why: str) -> None:
         self._crowd.counts[why] += 1

@@ -73,7 +73,9 @@ class Crowd:
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()
         s = self.settings
-        shortest = min(s.first_byte, s.header, s.body_grace, s.body_window, s.stall, s.idle)
+        shortest = min(
+            *(s.first_byte, s.header, s.body_grace, s.body_window, s.stall, s.idle, s.handshake)
+        )
         self._every = min(_SWEEP, shortest / 4, s.drain_time / 2)
         self._next = self._loop.call_later(self._every, self._sweep)
 

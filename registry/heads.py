@@ -38,7 +38,7 @@ class Refused(Exception):
 
 # RFC 3986's characters of a host, and a port. Names with an underscore are common in networks of
 # containers; an at sign would be a user, and a slash or a backslash another place.
-_HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+HOST: Final = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE: Final = re.compile(rb"https?://([^/?#]*)(?:[/?].*)?", re.IGNORECASE)
 _UNSEEN: Final = re.compile(rb"%00|#|[\x00-\x20\x7f-\xff]")
 FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
@@ -95,7 +95,7 @@ def _check_watched(target: bytes, version: str, watched: Sequence[Field], limits
 
 
 def _check_host(host: bytes) -> None:
-    if not _HOST.fullmatch(host):
+    if not HOST.fullmatch(host):
         raise Refused(400, "the Host header is not a host with or without a port")
 
 

@@ -19,13 +19,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
+from typing import Any
 
 import structlog
 import uvicorn
 import uvloop
 from starlette.types import ASGIApp
 
-from registry import app
+from registry import app, tls
 from registry.answers import Manner
 from registry.audit import SERVER, Audit, Event, Outcome
 from registry.audit_log import keep_noting, note
@@ -36,8 +37,10 @@ from registry.connections import connected
 from registry.crowd import Crowd
 from registry.entrance import entrance, users_file
 from registry.exchange import ALWAYS
+from registry.handshakes import shaking
 from registry.reserve import NO_ROOM, keep_reserve
-from registry.settings import Config, Listen
+from registry.settings import Config, ConnectionSettings, Listen, Networks
+from registry.tls import Certificates
 from registry.verifying import keep_verifying
 
 GRACE = 30  # seconds for answers in progress once the server was told to stop
@@ -108,6 +111,23 @@ def bind(listen: Listen) -> socket.socket:
     return listening
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The certificates of the two listeners; None for one that speaks HTTP."""
+
+    registry: Certificates | None
+    gateway: Certificates | None
+
+    @staticmethod
+    def of(config: Config) -> Pair:
+        """Raises CertificateInvalid."""
+        registry, gateway = tls.of_registry(config.tls), tls.of_gateway(config.tls)
+        return Pair(
+            Certificates(registry, "registry") if registry else None,
+            Certificates(gateway, "gateway") if gateway else None,
+        )
+
+
 class Listener(uvicorn.Server):
     """uvicorn without signal handlers: a process has two of these and decides when to stop."""
 
@@ -119,7 +139,9 @@ class Listener(uvicorn.Server):
         *,
         date_header: bool = True,
         grace: int = GRACE,
+        certificates: Certificates | None = None,
     ) -> None:
+        """`certificates`: then TLS is spoken, and nothing else."""
         config = uvicorn.Config(
             answering,
             http="httptools",
@@ -134,10 +156,14 @@ class Listener(uvicorn.Server):
             timeout_graceful_shutdown=grace,
         )
         config.load()
-        config.http_protocol_class = connected(crowd, manner)
+        protocol: Any = connected(crowd, manner)
+        if certificates is not None:
+            protocol = shaking(protocol, crowd, manner, certificates)
+        config.http_protocol_class = protocol
         super().__init__(config)
         self.crowd = crowd
         self.grace = grace
+        self.certificates = certificates
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.crowd.open()
@@ -175,6 +201,12 @@ def room(wanted: int) -> int:
     if soft == resource.RLIM_INFINITY:
         return wanted
     return max(min(wanted, (soft - _SPARE) // (2 * _EACH)), 1)
+
+
+def without_proxies(config: Config) -> ConnectionSettings:
+    """The limits: none for a trusted proxy, which has the connections of all its clients."""
+    exempt = Networks((*config.connections.exempt, *config.registry.trusted_proxies))
+    return replace(config.connections, exempt=exempt)
 
 
 def run(config: Config, sockets: Sockets, roles: Role) -> None:
@@ -226,10 +258,12 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
         await stack.enter_async_context(told(records.audit, roles))
         gateway_port = address(sockets.gateway).port
         most = room(config.connections.limit)
+        connections = without_proxies(config)
         applications = None
         if Role.APPLICATIONS in roles:
             applications = await stack.enter_async_context(app.applications(config, records))
         listeners: list[tuple[Listener, socket.socket]] = []
+        certificates = Pair.of(config)
         if Role.REGISTRY in roles:
             wake = applications.deployer.wake if applications else app.nobody_to_wake
             way_in = await stack.enter_async_context(
@@ -246,17 +280,25 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
                 gate=way_in.gate,
                 tokens=way_in.tokens,
             )
-            crowd = Crowd(config.connections, "registry", limit=most, clock=clock)
-            listeners.append((Listener(answering, crowd, REGISTRY), sockets.registry))
+            crowd = Crowd(connections, "registry", limit=most, clock=clock)
+            one = Listener(answering, crowd, REGISTRY, certificates=certificates.registry)
+            listeners.append((one, sockets.registry))
         if applications:
-            crowd = Crowd(config.connections, "gateway", limit=most, clock=clock)
-            gateway = Listener(applications.gateway, crowd, GATEWAY, date_header=False)
-            listeners.append((gateway, sockets.gateway))
+            crowd = Crowd(connections, "gateway", limit=most, clock=clock)
+            one = Listener(
+                *(applications.gateway, crowd, GATEWAY),
+                date_header=False,
+                certificates=certificates.gateway,
+            )
+            listeners.append((one, sockets.gateway))
         async with asyncio.TaskGroup() as tasks:
             serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
             behind: list[asyncio.Task[None]] = []
             if config.audited:
                 behind.append(tasks.create_task(keep_noting(records.audit)))
+            for one, _ in listeners:
+                if one.certificates is not None:
+                    behind.append(tasks.create_task(one.certificates.keep()))
             if applications:
                 behind.append(tasks.create_task(keep_reserve(records.store)))
             if applications and config.deploy.enabled:

@@ -211,6 +211,14 @@ class RegistrySettings:
     open: bool = _setting(
         False, "listen on other than a loopback address although everybody may push", Flag.parse
     )
+    trusted_proxies: Networks = _setting(
+        Networks(), "in front of both listeners: what they say of their clients is believed"
+    )
+    proxy_headers: str = _setting(
+        "x-forwarded",
+        "x-forwarded or forwarded: in which fields they say it",
+        _one_of("x-forwarded", "forwarded"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +253,7 @@ class ConnectionSettings:
         Networks(), "proxies: addresses and networks with no limit of their own, with commas"
     )
     first_byte: Seconds = _setting(Seconds(10), "a new connection may be silent")
+    handshake: Seconds = _setting(Seconds(10), "until TLS is agreed on, where that is spoken")
     header: Seconds = _setting(Seconds(15), "from a header's first byte to its last")
     header_bytes: Bytes = _setting(Bytes(32 << 10), "largest header of a request")
     header_count: Count = _setting(Count(100), "most fields in it")
@@ -298,6 +307,21 @@ class AuditSettings:
     directory: Path = _setting(Path(), "for its files; else `audit` in the data directory")
     size: Bytes = _setting(Bytes(64 << 20), "of one file, before the next one is begun")
     keep: int = _setting(0, "files that stay, the oldest go; 0 keeps all", _whole)
+
+
+@dataclass(frozen=True, slots=True)
+class TLSSettings:
+    """PEM files, read again when they change."""
+
+    certificate: Path = _setting(Path(), "the registry's, then those up to an authority; else HTTP")
+    key: Path = _setting(Path(), "of the certificate, without a password; nobody else may read it")
+    client_authorities: Path = _setting(
+        Path(), "who has a certificate of theirs is the user of its common name; else ask nobody"
+    )
+    client_required: bool = _setting(False, "without such a certificate nobody enters", Flag.parse)
+    gateway: bool = _setting(True, "the applications answer by TLS, too", Flag.parse)
+    gateway_certificate: Path = _setting(Path(), "another one for the applications")
+    gateway_key: Path = _setting(Path(), "of that")
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,6 +389,7 @@ class Config:
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    tls: TLSSettings = field(default_factory=TLSSettings)
     deploy: DeploySettings = field(default_factory=DeploySettings)
     collect: CollectSettings = field(default_factory=CollectSettings)
     verify: VerifySettings = field(default_factory=VerifySettings)

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -28,6 +29,9 @@ class Spindle:
         self.arguments = arguments
         self.registry = "127.0.0.1:0"
         self.gateway = "127.0.0.1:0"
+        self.scheme = "http"
+        self.trust: ssl.SSLContext | None = None
+        """For a server that speaks TLS."""
         self.log = data.with_name(f"{data.name}.log")
         self.headers: dict[str, str] = {}
         """Of what is asked of it here: where one has to sign in, an Authorization."""
@@ -53,9 +57,9 @@ class Spindle:
         greeting = ""
         for line in self._process.stdout:
             greeting += line
-            if found := re.match(r"\s*registry\s+http://(\S+)", line):
-                self.registry = found[1]
-            elif found := re.match(r"\s*applications\s+http://\S+?:(\d+)$", line):
+            if found := re.match(r"\s*registry\s+(https?)://(\S+)", line):
+                self.scheme, self.registry = found.groups()
+            elif found := re.match(r"\s*applications\s+https?://\S+?:(\d+)$", line):
                 self.gateway = f"127.0.0.1:{found[1]}"
             elif "spindle demo" in line:
                 break
@@ -87,7 +91,8 @@ class Spindle:
             self.stop()
 
     def get(self, path: str) -> tuple[int, bytes]:
-        return get(f"http://{self.registry}{path}", headers=self.headers)
+        url = f"{self.scheme}://{self.registry}{path}"
+        return get(url, headers=self.headers, trust=self.trust)
 
     def app(self, name: str) -> dict[str, Any]:
         """What GET /v1/apps/<name> says."""
@@ -134,11 +139,12 @@ def get(
     method: str = "GET",
     data: bytes | None = None,
     timeout: float = 30,
+    trust: ssl.SSLContext | None = None,
 ) -> tuple[int, bytes]:
     """Status and body; status 0 when nobody answered."""
     request = urllib.request.Request(url, data=data, headers=headers or {}, method=method)
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        with urllib.request.urlopen(request, timeout=timeout, context=trust) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:

@@ -28,6 +28,7 @@ from registry.auth.jws import TokenInvalid
 from registry.auth.passwords import Passwords
 from registry.auth.robots import PREFIX, Robot, Robots
 from registry.auth.scope import Action, Grant
+from registry.auth.users import NameRefused, check_name
 from registry.errors import Unauthorized
 from storage.errors import StorageError
 
@@ -122,7 +123,7 @@ class Authentication(Generic[P]):
     async def identify(self, credentials: Credentials) -> Principal:
         header = credentials.authorization
         if header is None:
-            return ANONYMOUS
+            return self._certified(credentials.certificate)
         told = credentials.address, credentials.request
         try:
             principal = await self._identify(header, credentials.address)
@@ -134,6 +135,15 @@ class Authentication(Generic[P]):
             how = header.partition(" ")[0].lower()
             await self._tell(self._sign_ins.succeeded(principal.text, *told, how))
         return principal
+
+    def _certified(self, name: str | None) -> Principal:
+        """Whoever shows a certificate of the configured authorities: it vouches for the name."""
+        if name is None:
+            return ANONYMOUS
+        try:
+            return Principal(Kind.USER, check_name(name))
+        except NameRefused:
+            raise _refused("the name in the certificate is no name of a user") from None
 
     async def _tell(self, telling: Awaitable[None]) -> None:
         try:

@@ -23,6 +23,7 @@ from registry.auth.required import required, words
 from registry.auth.scope import Action
 from registry.errors import Denied, RequestError, Unauthorized
 from registry.permissions import Need
+from registry.tls import certified
 from storage.errors import NameInvalid
 from storage.names import RepositoryName
 
@@ -126,7 +127,7 @@ class Doorman:
         try:
             principal = await self._gate.identify(
                 Credentials(
-                    authorization, client[0] if client else "", _id(scope), _certificate(scope)
+                    authorization, client[0] if client else "", _id(scope), certified(scope)
                 )
             )
         except Unauthorized as error:
@@ -193,9 +194,3 @@ def _id(scope: Scope) -> str:
     """Of the request, in the log."""
     given = scope.get("state", {}).get("request_id", b"")
     return given.decode("latin-1") if isinstance(given, bytes) else str(given)
-
-
-def _certificate(scope: Scope) -> str | None:
-    """The name in a client certificate, where the server has verified one."""
-    found = scope.get("state", {}).get("client_certificate")
-    return found if isinstance(found, str) else None

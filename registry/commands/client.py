@@ -84,6 +84,12 @@ class Server:
             raise CommandFailed(
                 f"{shown} does not answer in time; look at the server's log", UNREACHABLE
             ) from None
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise CommandFailed(
+                f"the certificate of {shown} is not trusted here ({error.certificate_error});"
+                " name the file of its authority with SSL_CERT_FILE",
+                UNREACHABLE,
+            ) from None
         except aiohttp.ClientConnectorError as error:
             raise CommandFailed(
                 f"nothing answers at {shown} ({error.strerror or error}); start the server with"

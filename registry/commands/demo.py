@@ -94,7 +94,7 @@ def _reached(app_url: str, server_url: str) -> tuple[str, dict[str, str]]:
     machine = urlsplit(server_url).hostname or "127.0.0.1"
     machine = f"[{machine}]" if ":" in machine else machine
     port = f":{app.port}" if app.port else ""
-    return f"http://{machine}{port}/", {"Host": app.netloc}
+    return f"{app.scheme}://{machine}{port}/", {"Host": app.netloc}
 
 
 async def _first_answer(session: aiohttp.ClientSession, url: str, fields: dict[str, str]) -> str:

@@ -6,14 +6,21 @@ import asyncio
 import shutil
 import sys
 from importlib.metadata import version as version_of
+from typing import Final
 
-from registry import logs, server, supervisor
+from registry import app, logs, server, supervisor
 from registry.auth.first import ADMINISTRATOR
 from registry.auth.policy import PolicyInvalid
 from registry.auth.users import UsersInvalid
 from registry.auth.watch import FileRefused
 from registry.settings import Config
+from registry.tls import CertificateInvalid
 from storage.errors import StorageError
+
+_WRONG: Final = (
+    *(StorageError, OSError, CertificateInvalid),
+    *(UsersInvalid, PolicyInvalid, FileRefused),
+)
 
 
 class CannotStart(Exception):
@@ -24,13 +31,14 @@ def serve(config: Config) -> None:
     """Until SIGTERM or SIGINT. Raises CannotStart."""
     logs.configure(config.log)
     try:
+        secured = server.Pair.of(config)  # only to see whether that can be done
         first = asyncio.run(server.prepare(config))
         if first is not None:  # at once: it is kept by now, and whatever fails next would lose it
             _introduce(first)
         sockets = server.Sockets.bind(config)
-    except (StorageError, OSError, UsersInvalid, PolicyInvalid, FileRefused) as error:
+    except _WRONG as error:
         raise CannotStart(str(error)) from None
-    _greet(config, sockets)
+    _greet(config, sockets, secured)
     if config.registry.workers > 1:
         supervisor.supervise(config, sockets)
     else:
@@ -46,11 +54,14 @@ def _introduce(password: str) -> None:
     )
 
 
-def _greet(config: Config, sockets: server.Sockets) -> None:
+def _greet(config: Config, sockets: server.Sockets, secured: server.Pair) -> None:
     registry, gateway = server.address(sockets.registry), server.address(sockets.gateway)
-    port = "" if gateway.port == 80 else f":{gateway.port}"
+    scheme = "https" if secured.registry else "http"
+    apps = "https" if secured.gateway else "http"
+    port = app.port_of(apps, gateway.port)
     here = str(registry).replace("127.0.0.1", "localhost") if registry.loopback else str(registry)
-    given = "" if registry.port == 5000 else f" --server http://{registry}"
+    given = "" if registry.port == 5000 and scheme == "http" else f" --server {scheme}://{registry}"
+    insecure = "" if secured.registry else " --insecure"
     command = "spindle" if shutil.which("spindle") else sys.argv[0]
     access, login, token = "whoever reaches it may push", "", ""
     if config.auth.enabled:
@@ -60,13 +71,13 @@ def _greet(config: Config, sockets: server.Sockets) -> None:
         f"""\
 Spindle {version_of("spindle")}
 
-  registry      http://{registry}  ({access})
-  applications  http://<app>.<account>.{config.gateway.domain}{port}
+  registry      {scheme}://{registry}  ({access})
+  applications  {apps}://<app>.<account>.{config.gateway.domain}{port}
   data          {config.data.resolve()}
 
 Push a Spin application and it runs:
 
-{login}  spin registry push --insecure {here}/acme/hello:latest
+{login}  spin registry push{insecure} {here}/acme/hello:latest
 
 or, without Spin at hand, a small example of our own:
 

@@ -1245,4 +1245,41 @@ BREAKS: Final = (
         "[structlog",
         "tests/registry/test_secrets.py::test_a_traceback_does_not_show_what_variables_hold",
     ),
+    # Who is at the other end
+    Break(
+        "whoever sends X-Forwarded-For is believed",
+        "registry/proxies.py",
+        "    if not within(peer[0], trusted):\n        return None\n",
+        "",
+        "tests/registry/test_proxies.py::test_nobody_else_is_believed",
+    ),
+    Break(
+        "the first address of X-Forwarded-For is the client",
+        "registry/proxies.py",
+        "        if node is None or not within(address, trusted):\n            break\n",
+        "",
+        "tests/registry/test_proxies.py::test_the_rightmost_address_that_is_no_proxy_asks",
+    ),
+    Break(
+        "the certificate of a proxy is that of its clients",
+        "registry/proxies.py",
+        "        certify(scope, None)  # it would be the proxy's, and its clients are others\n",
+        "",
+        "tests/registry/test_proxies.py::test_the_certificate_of_a_proxy_is_not_its_clients",
+    ),
+    Break(
+        "a connection is counted when its handshake is over",
+        "registry/handshakes.py",
+        "        if not self._crowd.enter(self):\n            transport.abort()\n",
+        "",
+        "tests/registry/connections/test_handshakes.py"
+        "::test_connections_in_their_handshake_are_counted",
+    ),
+    Break(
+        "a key that everybody can read is served with",
+        "registry/tls.py",
+        "    if mode & 0o077 & ~allowed:\n",
+        "    if False:\n",
+        "tests/registry/tls/test_certificates.py::test_a_key_that_others_can_read_is_refused",
+    ),
 )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +22,13 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from registry.answers import Manner
+from registry.commands.cert import name_of, write
 from registry.connections import Connection, Reading, connected
 from registry.crowd import Crowd
+from registry.handshakes import shaking
 from registry.server import REGISTRY
 from registry.settings import ConnectionSettings
+from registry.tls import Certificates, Files
 
 PATIENCE = 20.0  # seconds after which something that should happen counts as failed
 BIG = 64 << 20  # bytes of an answer that no sockets hold
@@ -43,12 +48,14 @@ class Application:
     ended: list[str] = field(default_factory=list)
     """Paths: a request that was read to its end, or `left` and the bytes that came before."""
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    scope: Scope = field(default_factory=dict)
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["raw_path"].decode()
         self.seen.append(f"{scope['method']} {path}")
         self.headers = scope["headers"]
+        self.scope = scope
         match path.split("/")[1]:
             case "read":
                 size, more = 0, True
@@ -142,12 +149,19 @@ class Clock:
 
 class Listening:
     def __init__(
-        self, port: int, crowd: Crowd, clock: Clock, app: Application, state: ServerState
+        self,
+        port: int,
+        crowd: Crowd,
+        clock: Clock,
+        app: Application,
+        state: ServerState,
+        trust: ssl.SSLContext | None,
     ) -> None:
         self.port = port
         self.clock = clock
         self.crowd = crowd
         self.app = app
+        self.trust = trust
         self._state = state
         self._clients: list[Client] = []
 
@@ -158,7 +172,9 @@ class Listening:
     async def connect(self, data: bytes = b"") -> Client:
         """A client that the server has seen."""
         before = set(self.connections)
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 20)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", self.port, limit=1 << 20, ssl=self.trust
+        )
         client = Client(reader, writer)
         self._clients.append(client)
         await until(lambda: self.connections and not before.issuperset(self.connections))
@@ -167,7 +183,7 @@ class Listening:
 
     async def say(self, data: bytes) -> bytes:
         """All that is answered to a client that sends this."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.trust)
         client = Client(reader, writer)
         self._clients.append(client)
         client.send(data)
@@ -199,15 +215,23 @@ Listen = Callable[..., Awaitable[Listening]]
 
 
 @asynccontextmanager
-async def listening(manner: Manner = REGISTRY, **given: Any) -> AsyncIterator[Listening]:
-    """With settings other than the defaults."""
+async def listening(
+    manner: Manner = REGISTRY,
+    certificates: Certificates | None = None,
+    trust: ssl.SSLContext | None = None,
+    **given: Any,
+) -> AsyncIterator[Listening]:
+    """With settings other than the defaults. `trust` is for the clients, over TLS."""
     clock = Clock()
     settings = replace(ConnectionSettings(), **given)
     crowd = Crowd(settings, "test", limit=100_000, clock=clock)
     app = Application()
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None, access_log=False)
     config.load()
-    config.http_protocol_class = connected(crowd, manner)
+    protocol: Any = connected(crowd, manner)
+    if certificates is not None:
+        protocol = shaking(protocol, crowd, manner, certificates)
+    config.http_protocol_class = protocol
     state = ServerState()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
@@ -217,11 +241,33 @@ async def listening(manner: Manner = REGISTRY, **given: Any) -> AsyncIterator[Li
         family=socket.AF_INET,
         backlog=2048,
     )
-    running = Listening(server.sockets[0].getsockname()[1], crowd, clock, app, state)
+    running = Listening(server.sockets[0].getsockname()[1], crowd, clock, app, state, trust)
     yield running
     await running.close()
     server.close()
     await server.wait_closed()
+
+
+@dataclass(frozen=True)
+class Secured:
+    """What `spindle cert self-signed` writes, with 127.0.0.1 for a name."""
+
+    directory: Path
+
+    @property
+    def files(self) -> Files:
+        return Files(self.directory / "certificate.pem", self.directory / "key.pem")
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.directory / "authority.pem")
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Secured:
+    directory = tmp_path_factory.mktemp("tls")
+    write(directory, [name_of("127.0.0.1")], 30)
+    return Secured(directory)
 
 
 @pytest.fixture
