@@ -54,7 +54,8 @@ def serve(
     from registry.commands import serve as serving
 
     try:
-        serving.serve(_settings(config, data, listen, gateway_listen, workers, assignments))
+        given = (data, listen, gateway_listen, workers, assignments)
+        serving.serve(_settings(config, *given), lambda: _read(config, *given))
     except serving.CannotStart as error:
         _stop(str(error))
 
@@ -272,6 +273,21 @@ def _settings(
     workers: str | None,
     assignments: list[str] | None,
 ) -> Config:
+    try:
+        return _read(file, data, listen, gateway_listen, workers, assignments)
+    except ConfigInvalid as error:
+        _stop(str(error))
+
+
+def _read(
+    file: Path | None,
+    data: str | None,
+    listen: str | None,
+    gateway_listen: str | None,
+    workers: str | None,
+    assignments: list[str] | None,
+) -> Config:
+    """Raises ConfigInvalid."""
     flags: dict[str, str] = {}
     for assignment in assignments or ():
         name, equals, value = assignment.partition("=")
@@ -285,10 +301,7 @@ def _settings(
         "registry.workers": workers,
     }
     flags |= {name: value for name, value in named.items() if value is not None}
-    try:
-        return load(file, os.environ, flags)
-    except ConfigInvalid as error:
-        _stop(str(error))
+    return load(file, os.environ, flags)
 
 
 def _stop(reason: str) -> NoReturn:

@@ -69,6 +69,20 @@ class Crowd:
         self._idle: dict[Member, None] = {}
         self._log = structlog.get_logger().bind(service=service)
         self._next: asyncio.TimerHandle | None = None
+        self.parting = False
+        """Every answer is the last one of its connection."""
+        self.kindly = False
+        """Who waits with the next request is not left at once."""
+        self.idle: float = settings.idle
+        """Seconds that a connection is kept between two requests."""
+        self.first_byte: float = settings.first_byte
+        """Seconds until the first."""
+
+    def part(self, idle: float, *, kindly: bool) -> None:
+        """From now on."""
+        self.parting, self.kindly = True, kindly
+        self.idle = min(idle, self.idle)
+        self.first_byte = min(idle, self.first_byte)
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()

@@ -168,6 +168,8 @@ def _setting(default: Any, help: str, parse: Callable[[str], Any] | None = None)
 class RegistrySettings:
     listen: Listen = _setting(Listen("127.0.0.1", 5000), "where clients push and pull")
     workers: Count = _setting(Count(1), "processes that serve the registry")
+    drain: Seconds = _setting(Seconds(30), "for what is being answered when a process has to go")
+    stuck: Seconds = _setting(Seconds(60), "until a process is replaced whose loop stands still")
     open: bool = _setting(
         False, "listen on other than a loopback address although everybody may push", Flag.parse
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import version as version_of
 
 from registry import logs, server, supervisor
@@ -16,8 +17,11 @@ class CannotStart(Exception):
     """A sentence for the person at the terminal."""
 
 
-def serve(config: Config) -> None:
-    """Until SIGTERM or SIGINT. Raises CannotStart."""
+def serve(config: Config, reload: Callable[[], Config]) -> None:
+    """Until SIGTERM or SIGINT. Raises CannotStart.
+
+    `reload` reads the settings again, when SIGHUP asks for that; it may raise ConfigInvalid.
+    """
     logs.configure(config.log)
     try:
         asyncio.run(server.prepare(config))
@@ -25,10 +29,10 @@ def serve(config: Config) -> None:
     except (StorageError, OSError) as error:
         raise CannotStart(str(error)) from None
     _greet(config, sockets)
-    if config.registry.workers > 1:
-        supervisor.supervise(config, sockets)
-    else:
-        server.run(config, sockets, server.Role.REGISTRY | server.Role.APPLICATIONS)
+    try:
+        supervisor.supervise(config, sockets, reload)
+    except supervisor.CannotServe as error:
+        raise CannotStart(str(error)) from None
 
 
 def _greet(config: Config, sockets: server.Sockets) -> None:
