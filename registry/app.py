@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.admission import Admission
 from registry.collecting import forecast
 from registry.deploy import api
 from registry.deploy.apps import App
@@ -20,6 +22,7 @@ from registry.deploy.reconciler import Deployer
 from registry.deploy.routes import Routes
 from registry.deploy.runtimes import Limits
 from registry.deploy.runtimes.wasmtime import EmbeddedRuntime
+from registry.rates import Rates
 from registry.settings import Config
 from registry.v2 import V2
 from storage.filesystem.blobs import FilesystemBlobs
@@ -70,15 +73,26 @@ def nobody_to_wake() -> None:
 
 
 def create_app(
-    config: Config, records: Records, *, gateway_port: int, wake: Callable[[], None]
+    config: Config,
+    records: Records,
+    *,
+    gateway_port: int,
+    wake: Callable[[], None],
+    going: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
-    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API."""
+    """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API.
+
+    `going`: the server was told to stop.
+    """
     v2 = V2(
         records.store,
         moved=wake,
         manifest_limit=config.limits.manifest,
         page_limit=config.limits.page,
+        blob_limit=config.limits.blob or None,
         forecast=forecast(records.store, config),
+        admission=Admission(config.admission),
+        rates=Rates(config.rates, clock=time.monotonic),
     )
     v1 = Starlette(
         routes=api.routes(
@@ -87,6 +101,7 @@ def create_app(
             log_of=lambda app: records.layout.app(app.id) / "log",
             domain=config.gateway.domain,
             wake=wake,
+            going=going,
         ),
         exception_handlers=api.EXCEPTION_HANDLERS,
     )

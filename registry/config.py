@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from registry.rules import KINDS, RuleInvalid
-from registry.settings import ENVIRONMENT_PREFIX, NEVER, SETTINGS, Config, Count, Seconds
+from registry.settings import ENVIRONMENT_PREFIX, NEVER, SETTINGS, Config, Count, Rate, Seconds
 
 NOT_SETTINGS = frozenset({"SPINDLE_CONFIG", "SPINDLE_SERVER"})  # read by the command line
 
@@ -63,7 +63,7 @@ def as_toml(config: Config) -> str:
         if head != section:
             lines += ["", f"[{head}]"]
             section = head
-        plain = isinstance(value, bool | Count | Seconds) and value != NEVER
+        plain = isinstance(value, bool | Count | Rate | Seconds) and value != NEVER
         shown = str(value).lower() if plain else _quoted(str(value))
         lines.append(f"{key} = {shown}  # {setting.help}")
     for kind in KINDS.values():

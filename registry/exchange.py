@@ -106,6 +106,23 @@ class Exchange:
     # What was asked
 
     @property
+    def address(self) -> str:
+        """Of the client; empty on a Unix socket."""
+        client = self._scope.get("client")
+        return client[0] if client else ""
+
+    def meter(self, seen: Callable[[int], None]) -> None:
+        """Tell `seen` how many bytes each piece of the body has, as it is read."""
+        receive = self._receive
+
+        async def counted() -> Message:
+            message = await receive()
+            seen(len(message.get("body", b"")))
+            return message
+
+        self._receive = counted
+
+    @property
     def request_id(self) -> str | None:
         """What the log of requests calls this one."""
         given = self._scope.get("state", {}).get("request_id")

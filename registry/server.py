@@ -255,7 +255,9 @@ async def _serve(
         listeners: list[tuple[Listener, socket.socket]] = []
         if Role.REGISTRY in roles:
             wake = applications.deployer.wake if applications else app.nobody_to_wake
-            answering = app.create_app(config, records, gateway_port=gateway_port, wake=wake)
+            answering = app.create_app(
+                config, records, gateway_port=gateway_port, wake=wake, going=stop.is_set
+            )
             crowd = Crowd(config.connections, "registry", limit=most, clock=clock)
             listeners.append((Listener(answering, crowd, REGISTRY, grace=grace), sockets.registry))
         if applications:
@@ -283,6 +285,8 @@ async def _serve(
             # What ends by itself has failed; then the process ends with it.
             vital = [stopping, retiring, *serving, *behind]
             await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                await asyncio.sleep(config.registry.notice)
             kindly = retire.is_set() and not stop.is_set()
             ready.cancel()
             retiring.cancel()

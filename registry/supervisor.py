@@ -277,7 +277,10 @@ class Supervisor:
             elif child.told is None and not child.ready and now - child.began > _START:
                 log.error("a process is not ready and is killed", pid=child.pid)
                 self._kill(child, signal.SIGKILL)
-            elif child.told is not None and now - child.told > registry.drain + _MARGIN:
+            elif (
+                child.told is not None
+                and now - child.told > registry.notice + registry.drain + _MARGIN
+            ):
                 log.error("a process does not end and is killed", pid=child.pid)
                 self._kill(child, signal.SIGKILL)
 

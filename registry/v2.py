@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -11,11 +12,14 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from registry import blobs, catalog, extensions, manifests, referrers, tags, uploads
+from registry.admission import Admission, Work, work_of
 from registry.audit import Audit, NoAudit
 from registry.auth.gate import Gate, Open
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
 from registry.exchange import JSON, Exchange, Registry
 from registry.permissions import Need
+from registry.rates import Rates
+from registry.settings import AdmissionSettings, RateSettings
 from storage.freed import Forecast
 from storage.reserve import demand
 from storage.store import Store
@@ -150,7 +154,11 @@ class V2:
         forecast: Forecast | None = None,
         gate: Gate | None = None,
         audit: Audit | None = None,
+        admission: Admission | None = None,
+        rates: Rates | None = None,
     ) -> None:
+        self._admission = admission or Admission(AdmissionSettings())
+        self._rates = rates or Rates(RateSettings(), clock=time.monotonic)
         self._registry = Registry(
             *(store, moved, manifest_limit, blob_limit, page_limit, forecast),
             gate or Open(),
@@ -160,6 +168,7 @@ class V2:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, self._registry)
         try:
+            self._rates.check_address(exchange.address)
             exchange.path = decode(scope["raw_path"])
             methods, exchange.name, exchange.last = resolve(exchange.path)
             route = methods.get(exchange.method)
@@ -169,7 +178,16 @@ class V2:
                 raise MethodRefused(f"this path takes {allow} and nothing else", allow=allow)
             if exchange.method in GROWING:
                 demand(self._registry.store.reserve)
-            await route.handler(exchange)
+            work = work_of(route.handler, exchange.method)
+            self._rates.check(
+                exchange, uploads=work is Work.UPLOAD, manifest=route.handler is manifests.push
+            )
+            room = self._admission.rooms[work]
+            await room.enter()
+            try:
+                await route.handler(exchange)
+            finally:
+                room.leave()
         except ClientDisconnect:
             pass  # what it sent is kept where that has a meaning, and nobody waits for an answer
         except Exception as error:

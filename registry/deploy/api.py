@@ -44,7 +44,9 @@ class Api:
         log_of: Callable[[App], Path],
         domain: str,
         wake: Callable[[], None],
+        going: Callable[[], bool],
     ) -> None:
+        self._going = going
         self._journal = journal
         self._url_for = url_for
         self._log_of = log_of
@@ -103,6 +105,8 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
+        if self._going():
+            return JSONResponse({"status": "stopping"}, 503)
         try:
             await self._journal.cursor()
         except Exception:
@@ -241,8 +245,8 @@ OPERATIONS: Final = (
         "/readyz",
         Api.ready,
         Need.NOTHING,
-        "Whether the records can be read",
-        {200: Answer("They can.", "Health"), 503: Answer("They cannot.", "Health")},
+        "Whether the records can be read, and the server is there to stay",
+        {200: Answer("They can.", "Health"), 503: Answer("They cannot, or it stops.", "Health")},
     ),
 )
 
@@ -258,9 +262,13 @@ def routes(
     log_of: Callable[[App], Path],
     domain: str,
     wake: Callable[[], None],
+    going: Callable[[], bool] = lambda: False,
 ) -> list[Route]:
-    """`log_of` names the file of what an app prints; `wake` tells the deployer of a change."""
-    api = Api(journal, url_for=url_for, log_of=log_of, domain=domain, wake=wake)
+    """`log_of` names the file of what an app prints; `wake` tells the deployer of a change.
+
+    `going`: the server was told to stop.
+    """
+    api = Api(journal, url_for=url_for, log_of=log_of, domain=domain, wake=wake, going=going)
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation
