@@ -71,7 +71,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.address = self.client[0] if self.client else None
-        self._until = self._crowd.clock() + self._crowd.first_byte
+        self._until = self._crowd.clock() + self._settings.first_byte
         if not self._crowd.enter(self):
             transport.abort()
 

@@ -75,14 +75,11 @@ class Crowd:
         """Who waits with the next request is not left at once."""
         self.idle: float = settings.idle
         """Seconds that a connection is kept between two requests."""
-        self.first_byte: float = settings.first_byte
-        """Seconds until the first."""
 
     def part(self, idle: float, *, kindly: bool) -> None:
         """From now on."""
         self.parting, self.kindly = True, kindly
         self.idle = min(idle, self.idle)
-        self.first_byte = min(idle, self.first_byte)
 
     def open(self) -> None:
         self._loop = asyncio.get_running_loop()

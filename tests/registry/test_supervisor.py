@@ -15,11 +15,13 @@ from pathlib import Path
 from tests.servers import Spindle, get, wait_for
 
 PROGRAM = """
-import asyncio, os, signal, sys, threading, time
+import asyncio, fcntl, os, signal, sys, termios, threading, time
 from registry import logs, supervisor
 from registry.config import load
 from registry.server import Sockets
 
+if os.environ["HAS_TERMINAL"]:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 config = load(flags={{"registry.workers": "{workers}", "registry.stuck": "{stuck}"}})
 logs.configure(config.log)
 supervisor._BACKOFF = 0.05
@@ -58,13 +60,25 @@ told("over")
 class Program:
     """`work` has to define what each process does."""
 
-    def __init__(self, work: str, log: Path, *, workers: int = 1, stuck: float = 60) -> None:
+    def __init__(
+        self,
+        work: str,
+        log: Path,
+        *,
+        workers: int = 1,
+        stuck: float = 60,
+        terminal: int | None = None,
+    ) -> None:
+        """`terminal` becomes the one that it was started from."""
         self._log = log
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM.format(work=work, workers=workers, stuck=stuck)],
+                stdin=terminal,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
+                start_new_session=terminal is not None,
+                env={**os.environ, "HAS_TERMINAL": "" if terminal is None else "yes"},
                 text=True,
             )
 
@@ -248,3 +262,18 @@ def work(config, sockets, role, pulse, successor):
     program.hear("starts")
     program.hear("almost")
     program.end()
+
+
+def test_the_end_of_the_terminal_is_the_end_of_what_was_started_there(tmp_path: Path) -> None:
+    work = """
+def work(config, sockets, role, pulse, successor):
+    serve(pulse)
+"""
+    ours, theirs = os.openpty()
+    program = Program(work, tmp_path / "log", terminal=theirs)
+    os.close(theirs)
+    program.hear("ready")
+    program.send(signal.SIGHUP)
+    program.hear("ready")
+    os.close(ours)
+    program.over()
