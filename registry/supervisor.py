@@ -92,7 +92,10 @@ class Supervisor:
         self._due: list[tuple[float, Role, Plan]] = []
         self._told: set[int] = set()  # signals
         self._stopping = False
+        self._served = False
+        """Whether any process ever answered."""
         self._answered = False
+        """Whether all of the first ones did."""
         self._failed = False
         self._terminal = os.isatty(0)
         self._coming: Child | None = None
@@ -143,12 +146,19 @@ class Supervisor:
         for child in self._children.values():
             if child.pulse not in woken:
                 continue
-            with suppress(BlockingIOError):
-                if heard := os.read(child.pulse, 65536):
-                    child.beat = now
-                    child.ready = child.ready or READY in heard
-                else:
-                    self._selector.unregister(child.pulse)
+            if not self._listen_to(child, now):
+                self._selector.unregister(child.pulse)
+
+    def _listen_to(self, child: Child, now: float) -> bool:
+        """Whether it may say more."""
+        with suppress(BlockingIOError):
+            heard = os.read(child.pulse, 65536)
+            if not heard:
+                return False
+            child.beat = now
+            if READY in heard:
+                child.ready = self._served = True
+        return True
 
     def _reap(self, now: float) -> None:
         while self._children:
@@ -160,6 +170,7 @@ class Supervisor:
                 self._bury(child, status, now)
 
     def _bury(self, child: Child, status: int, now: float) -> None:
+        self._listen_to(child, now)  # its last words
         with suppress(KeyError):
             self._selector.unregister(child.pulse)
         os.close(child.pulse)
@@ -169,7 +180,7 @@ class Supervisor:
         elif child is self._coming:
             self._coming = None
             self._give_up(**told)
-        elif not (self._answered or child.ready):
+        elif not self._served:
             log.error("a process died before it answered anything", **told)
             self._failed = True
             self._stop(now)
