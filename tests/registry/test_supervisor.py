@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -83,8 +84,17 @@ class Program:
             )
 
     def hear(self, expected: str) -> None:
+        assert self.line() == f"{expected}\n", self.log
+
+    def line(self) -> str:
+        """The next one; empty when none comes."""
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == f"{expected}\n", self.log
+        patience = threading.Timer(60, self._process.kill)
+        patience.start()
+        try:
+            return self._process.stdout.readline()
+        finally:
+            patience.cancel()
 
     @property
     def log(self) -> str:
@@ -143,10 +153,9 @@ def work(config, sockets, role, pulse, successor):
     serve(pulse, f"ready {os.getpid()}")
 """
     program = Program(work, tmp_path / "log")
-    assert program._process.stdout is not None
-    pid = int(program._process.stdout.readline().split()[1])
+    pid = int(program.line().split()[1])
     os.kill(pid, signal.SIGKILL)
-    assert int(program._process.stdout.readline().split()[1]) != pid
+    assert int(program.line().split()[1]) != pid
     program.end()
 
 
@@ -216,8 +225,7 @@ def work(config, sockets, role, pulse, successor):
     serve(pulse, str(os.getpid()))
 """
     program = Program(work, tmp_path / "log", stuck=4)
-    assert program._process.stdout is not None
-    pid = int(program._process.stdout.readline())
+    pid = int(program.line())
     os.kill(pid, signal.SIGSTOP)
     program.send(signal.SIGSTOP)
     time.sleep(8)  # real time is what the supervisor has to misjudge here
@@ -277,3 +285,49 @@ def work(config, sockets, role, pulse, successor):
     program.hear("ready")
     os.close(ours)
     program.over()
+
+
+def test_a_process_that_does_not_go_is_killed(tmp_path: Path) -> None:
+    work = """
+supervisor._MARGIN = 0.1
+config = load(flags={"registry.drain": "0.1"})
+
+def work(config, sockets, role, pulse, successor):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    serve(pulse)
+
+def serve(pulse):
+    async def live():
+        pulse.ready()
+        told("ready")
+        await pulse.keep()
+    asyncio.run(live())
+"""
+    program = Program(work, tmp_path / "log")
+    program.hear("ready")
+    program.end()
+    assert "a process does not end and is killed" in program.log
+
+
+def test_a_second_restart_waits_for_the_first(tmp_path: Path) -> None:
+    work = """
+def work(config, sockets, role, pulse, successor):
+    if successor:
+        told("starts")
+        time.sleep(0.3)
+        os.kill(os.getppid(), signal.SIGHUP) if os.path.exists(os.environ["MARK"]) else None
+        if os.path.exists(os.environ["MARK"]):
+            os.unlink(os.environ["MARK"])
+    serve(pulse)
+"""
+    mark = tmp_path / "mark"
+    mark.touch()
+    os.environ["MARK"] = str(mark)
+    program = Program(work, tmp_path / "log")
+    del os.environ["MARK"]
+    program.hear("ready")
+    program.send(signal.SIGHUP)
+    for expected in ("starts", "ready", "starts", "ready"):
+        program.hear(expected)
+    wait_for(lambda: program.log.count('"event": "restarted"') == 2, "both to be over")
+    program.end()
