@@ -87,8 +87,19 @@ class Sockets:
         if new.registry.listen != old.registry.listen:
             registry = bind(new.registry.listen)
         if new.gateway.listen != old.gateway.listen:
-            gateway = bind(new.gateway.listen)
+            try:
+                gateway = bind(new.gateway.listen)
+            except OSError:
+                if registry is not self.registry:
+                    registry.close()
+                raise
         return Sockets(registry, gateway)
+
+    def close_but(self, kept: Sockets) -> None:
+        """In this process: what others listen on is theirs."""
+        for mine, theirs in ((self.registry, kept.registry), (self.gateway, kept.gateway)):
+            if mine is not theirs:
+                mine.close()
 
 
 def address(listening: socket.socket) -> Listen:

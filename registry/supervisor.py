@@ -6,12 +6,9 @@ connection is lost between two of them. A process whose event loop stands still 
 
 from __future__ import annotations
 
-import ctypes
-import faulthandler
 import os
 import selectors
 import signal
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -23,19 +20,18 @@ import structlog
 
 from registry import logs
 from registry.config import ConfigInvalid
+from registry.forking import HEARD, fork
 from registry.notify import Notify
 from registry.pulse import READY, Pulse
 from registry.server import RETIRE, Role, Sockets, run
 from registry.settings import Config
 
-_PR_SET_PDEATHSIG: Final = 1
 _BACKOFF: Final = 1.0  # seconds before a process that died is replaced; a crash loop costs little
 _TURN: Final = 1.0  # seconds at most from one look at the processes to the next
 _PAUSED: Final = 5.0  # seconds later than that: it was we who stood still
 _START: Final = 300.0  # seconds until a process has to answer; each application is started first
 _TRACE: Final = 2.0  # seconds for a process to write down where it stands, before it is killed
 _MARGIN: Final = 15.0  # seconds to end in, after what was answered had its time
-_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 
 log = structlog.get_logger()
 
@@ -133,7 +129,7 @@ class Supervisor:
             os.set_blocking(end, False)
         self._selector.register(self._wakes[0], selectors.EVENT_READ)
         signal.set_wakeup_fd(self._wakes[1], warn_on_full_buffer=False)
-        for number in _SIGNALS:
+        for number in HEARD:
             signal.signal(number, lambda given, _: self._told.add(given))
 
     # What is heard
@@ -249,6 +245,7 @@ class Supervisor:
             for child in self._old():
                 self._tell(child, RETIRE, now)
             self._due = [(when, role, self._rolling) for when, role, _ in self._due]
+            self._plan.sockets.close_but(self._rolling.sockets)
             self._plan, self._rolling = self._rolling, None
             log.info("restarted")
             self._notify.ready()
@@ -307,54 +304,17 @@ class Supervisor:
     # A process
 
     def _start(self, role: Role, plan: Plan, *, successor: bool) -> Child:
-        hears, tells = os.pipe()
-        parent = os.getpid()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # What comes for us in between must not be lost in the child's copy of our handlers.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        try:
-            pid = os.fork()
-            if not pid:
-                self._be(parent, tells, lambda pulse: self._do(role, plan, pulse, successor))
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-        os.close(tells)
-        os.set_blocking(hears, False)
-        self._selector.register(hears, selectors.EVENT_READ)
+        def work(pulse: Pulse) -> None:
+            self._selector.close()
+            for file in (*self._wakes, *(child.pulse for child in self._children.values())):
+                os.close(file)
+            self._work(plan.config, plan.sockets, role, pulse, successor)
+
+        pid, pulse = fork(work)
+        self._selector.register(pulse, selectors.EVENT_READ)
         now = self._clock()
-        child = self._children[pid] = Child(pid, role, plan, hears, now, now)
+        child = self._children[pid] = Child(pid, role, plan, pulse, now, now)
         return child
-
-    def _do(self, role: Role, plan: Plan, pulse: Pulse, successor: bool) -> None:
-        self._selector.close()
-        for file in (*self._wakes, *(child.pulse for child in self._children.values())):
-            os.close(file)
-        self._work(plan.config, plan.sockets, role, pulse, successor)
-
-    def _be(self, parent: int, tells: int, work: Callable[[Pulse], None]) -> None:
-        code = 1
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            # Ctrl-C and the end of a terminal reach the whole group; we decide.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
-            # Workers must not outlive a supervisor that was killed.
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            faulthandler.enable()
-            if os.getppid() == parent:
-                work(Pulse(tells))
-                code = 0
-        except SystemExit as exit_:
-            code = exit_.code if isinstance(exit_.code, int) else 1
-        except BaseException:
-            log.exception("a process failed")
-        finally:
-            sys.stderr.flush()
-            os._exit(code)
 
 
 def _hung_up() -> bool:
