@@ -244,7 +244,8 @@ class Supervisor:
         elif self._coming is None:
             for child in self._old():
                 self._tell(child, RETIRE, now)
-            self._due = [(when, role, self._rolling) for when, role, _ in self._due]
+            # Who died of the old ones has been replaced by now.
+            self._due = [due for due in self._due if due[2] is self._rolling]
             self._plan.sockets.close_but(self._rolling.sockets)
             self._plan, self._rolling = self._rolling, None
             log.info("restarted")

@@ -63,7 +63,7 @@ async def test_as_many_wait_as_there_are_places_and_no_more() -> None:
     waits = asyncio.create_task(room.enter())
     await settled(lambda: room.waiting == 1)
     with pytest.raises(TooManyRequests, match="1 things are under way"):
-        await room.enter()
+        await asyncio.wait_for(room.enter(), 20)
     room.leave()
     await waits
 

@@ -334,3 +334,33 @@ def work(config, sockets, role, pulse, successor):
         program.hear(expected)
     wait_for(lambda: program.log.count('"event": "restarted"') == 2, "both to be over")
     program.end()
+
+
+def test_who_dies_while_he_is_replaced_is_not_replaced_twice(tmp_path: Path) -> None:
+    work = """
+supervisor._BACKOFF = 0.4
+
+def work(config, sockets, role, pulse, successor):
+    told("starts")
+    mark = os.environ["MARK"]
+    if not successor:
+        open(mark, "w").write(str(os.getpid()))
+    elif os.path.exists(mark):
+        os.kill(int(open(mark).read()), signal.SIGKILL)
+        os.unlink(mark)
+        time.sleep(0.1)
+    else:
+        time.sleep(1)  # whoever would be started needlessly is started meanwhile
+    serve(pulse)
+"""
+    os.environ["MARK"] = str(tmp_path / "mark")
+    program = Program(work, tmp_path / "log")
+    del os.environ["MARK"]
+    for expected in ("starts", "ready"):
+        program.hear(expected)
+    for _ in range(2):
+        program.send(signal.SIGHUP)
+        for expected in ("starts", "ready"):
+            program.hear(expected)
+    wait_for(lambda: program.log.count('"event": "restarted"') == 2, "both to be over")
+    program.end()
