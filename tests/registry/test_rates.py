@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
@@ -62,6 +62,7 @@ def test_who_waits_as_long_as_he_was_told_is_given_it(
 
 
 @given(st.lists(st.integers(0, 30), max_size=100))
+@example(list(range(31)))
 def test_only_those_who_were_seen_last_are_known(keys: list[int]) -> None:
     buckets = Buckets(1, 1, clock=Clock(), known=10)
     for each in keys:

@@ -11,7 +11,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.servers import Spindle, get, wait_for
 
@@ -75,6 +78,7 @@ class Program:
     ) -> None:
         """`terminal` becomes the one that it was started from."""
         self._log = log
+        RUNNING.append(self)
         with log.open("w") as stderr:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", PROGRAM.format(work=work, workers=workers, stuck=stuck)],
@@ -85,6 +89,13 @@ class Program:
                 env={**os.environ, "HAS_TERMINAL": "" if terminal is None else "yes"},
                 text=True,
             )
+
+    def kill(self) -> None:
+        """And its processes, which do not outlive it."""
+        self._process.kill()
+        self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
     def hear(self, expected: str) -> None:
         assert self.line() == f"{expected}\n", self.log
@@ -115,6 +126,17 @@ class Program:
         assert self._process.stdout.read().endswith("over\n"), self.log
         assert self._process.wait(60) == 0
         self._process.stdout.close()
+
+
+RUNNING: list[Program] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """Also of a test that failed."""
+    yield
+    while RUNNING:
+        RUNNING.pop().kill()
 
 
 def test_to_be_told_to_stop_when_a_process_has_just_ended_is_no_error(tmp_path: Path) -> None:
