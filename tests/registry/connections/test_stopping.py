@@ -154,6 +154,7 @@ async def test_kindly_who_rests_is_answered_once_more() -> None:
         await until(lambda: "GET /wait" in server.app.seen)
         server.retire()
         await until(lambda: not server.listener.servers[0].is_serving())
+        assert [one.transport.is_closing() for one in server.connections] == 4 * [False]
         server.app.go.set()
         for client, rest in ((silent, GET), (begun, GET[8:]), (resting, GET), (waiting, b"")):
             client.send(rest)
