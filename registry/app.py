@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from registry.access import AccessLog
+from registry.admission import Admission
 from registry.audit import Audit
 from registry.audit_log import open_audit
 from registry.auditing import Audited
@@ -27,6 +29,7 @@ from registry.deploy.routes import Routes
 from registry.deploy.runtimes import Limits
 from registry.deploy.runtimes.wasmtime import EmbeddedRuntime
 from registry.proxies import Proxied
+from registry.rates import Rates
 from registry.settings import Config
 from registry.tls import of_gateway
 from registry.v2 import V2
@@ -90,11 +93,12 @@ def create_app(
     wake: Callable[[], None],
     gate: Gate | None = None,
     tokens: TokenService | None = None,
+    going: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
     """What answers on the registry's listener: /v2 to the registry, the rest to the /v1 API.
 
     All ask the same `gate`; without one everybody may do everything. And /auth to the token
-    service, if there is one.
+    service, if there is one. `going`: the server was told to stop.
     """
     url = config.registry.url
     scheme = "https" if of_gateway(config.tls) else "http"
@@ -103,10 +107,13 @@ def create_app(
         moved=wake,
         manifest_limit=config.limits.manifest,
         page_limit=config.limits.page,
+        blob_limit=config.limits.blob or None,
         forecast=forecast(records.store, config),
         gate=gate,
         url=url,
         audit=records.audit,
+        admission=Admission(config.admission),
+        rates=Rates(config.rates, clock=time.monotonic),
     )
     v1 = Starlette(
         routes=[
@@ -119,6 +126,7 @@ def create_app(
                 wake=wake,
                 gate=gate,
                 url=url,
+                going=going,
             ),
         ],
         exception_handlers=api.EXCEPTION_HANDLERS,

@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from registry.commands import apps, audit, cert, demo, key, policy, token, user
-from registry.commands.options import Assignments, ConfigFile, Data, effective
+from registry.commands.options import Assignments, ConfigFile, Data, read
 from registry.commands.options import stop as _stop
-from registry.config import as_toml
+from registry.config import ConfigInvalid, as_toml
 from registry.settings import Config
 
 command = typer.Typer(
@@ -52,7 +52,8 @@ def serve(
     from registry.commands import serve as serving
 
     try:
-        serving.serve(_settings(config, data, listen, gateway_listen, workers, assignments))
+        given = (data, listen, gateway_listen, workers, assignments)
+        serving.serve(_settings(config, *given), lambda: _read(config, *given))
     except serving.CannotStart as error:
         _stop(str(error))
 
@@ -270,13 +271,28 @@ def _settings(
     workers: str | None,
     assignments: list[str] | None,
 ) -> Config:
+    try:
+        return _read(file, data, listen, gateway_listen, workers, assignments)
+    except ConfigInvalid as error:
+        _stop(str(error))
+
+
+def _read(
+    file: Path | None,
+    data: str | None,
+    listen: str | None,
+    gateway_listen: str | None,
+    workers: str | None,
+    assignments: list[str] | None,
+) -> Config:
+    """Raises ConfigInvalid."""
     named = {
         "data": data,
         "registry.listen": listen,
         "gateway.listen": gateway_listen,
         "registry.workers": workers,
     }
-    return effective(file, named, assignments)
+    return read(file, named, assignments)
 
 
 def main() -> None:

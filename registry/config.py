@@ -21,6 +21,7 @@ from registry.settings import (
     SETTINGS,
     Config,
     Count,
+    Rate,
     Seconds,
     TLSSettings,
 )
@@ -93,7 +94,7 @@ def as_toml(config: Config) -> str:
         if head != section:
             lines += ["", f"[{head}]"]
             section = head
-        plain = isinstance(value, bool | Count | Seconds) and value != NEVER
+        plain = isinstance(value, bool | Count | Rate | Seconds) and value != NEVER
         shown = str(value).lower() if plain else _quoted(str(value))
         lines.append(f"{key} = {shown}  # {setting.help}")
     for kind in KINDS.values():

@@ -195,6 +195,8 @@ class Connection(HttpToolsProtocol):
         self._heads += 1
         self._reading = BODY
         self._crowd.works(self)
+        if self._crowd.parting:
+            self.cycle.keep_alive = False  # it is told so, and asks somebody else the next time
         self._last = not self.cycle.keep_alive
         if has_body:
             if parser.should_upgrade():
@@ -249,8 +251,20 @@ class Connection(HttpToolsProtocol):
             self._until = self._crowd.clock() + self._settings.drain_time
 
     def _rest(self) -> None:
-        self._until = self._crowd.clock() + self._settings.idle
+        self._until = self._crowd.clock() + self._crowd.idle
         self._crowd.rests(self)
+
+    def shutdown(self) -> None:
+        """The server stops."""
+        cycle = self.cycle
+        if not self._crowd.kindly:
+            super().shutdown()
+        elif cycle is None or cycle.response_complete:
+            if self._reading is READY:
+                self._until = min(self._until, self._crowd.clock() + self._crowd.idle)
+        elif not cycle.response_started:
+            cycle.keep_alive = False
+            self._last = True
 
     def finish(self) -> None:
         """Close after an answer; but first let the client see it, if it is still sending."""

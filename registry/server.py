@@ -1,8 +1,6 @@
 """Listening sockets, and the processes that answer on them.
 
-One process does everything by default. With more than one registry worker, a supervisor that serves
-nothing itself keeps that many registry processes and one for the applications (gateway and
-deployer), so that no application can slow a push.
+What one process does; `registry.supervisor` starts it, and tells it to go.
 """
 
 from __future__ import annotations
@@ -10,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import enum
+import math
 import os
 import resource
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
@@ -38,13 +37,18 @@ from registry.crowd import Crowd
 from registry.entrance import entrance, users_file
 from registry.exchange import ALWAYS
 from registry.handshakes import shaking
+from registry.pulse import Pulse
 from registry.reserve import NO_ROOM, keep_reserve
 from registry.settings import Config, ConnectionSettings, Listen, Networks
 from registry.tls import Certificates
 from registry.verifying import keep_verifying
 
+RETIRE = signal.SIGUSR1
+"""Stop to accept, for others do, and let nobody notice."""
 GRACE = 30  # seconds for answers in progress once the server was told to stop
 _HURRY = 5 / 6  # of that have passed when what is left is broken off
+_QUIET = 1 / 3  # of it, without a request, until a connection ends of a process that retires
+_LATE = 1.0  # seconds for the request of a client that was accepted just before the stop
 
 _SPARE = 256  # descriptors for everything but connections and what they lead to
 _EACH = 2  # descriptors of a connection: its own, and a blob's or an instance's
@@ -86,6 +90,26 @@ class Sockets:
     def bind(config: Config) -> Sockets:
         """Raises OSError."""
         return Sockets(bind(config.registry.listen), bind(config.gateway.listen))
+
+    def again(self, old: Config, new: Config) -> Sockets:
+        """These, but for what the new settings say otherwise. Raises OSError."""
+        registry, gateway = self.registry, self.gateway
+        if new.registry.listen != old.registry.listen:
+            registry = bind(new.registry.listen)
+        if new.gateway.listen != old.gateway.listen:
+            try:
+                gateway = bind(new.gateway.listen)
+            except OSError:
+                if registry is not self.registry:
+                    registry.close()
+                raise
+        return Sockets(registry, gateway)
+
+    def close_but(self, kept: Sockets) -> None:
+        """In this process: what others listen on is theirs."""
+        for mine, theirs in ((self.registry, kept.registry), (self.gateway, kept.gateway)):
+            if mine is not theirs:
+                mine.close()
 
 
 def address(listening: socket.socket) -> Listen:
@@ -164,13 +188,21 @@ class Listener(uvicorn.Server):
         self.crowd = crowd
         self.grace = grace
         self.certificates = certificates
+        self.up = asyncio.Event()
+        self.kindly = False
+        """Others accept in our place, and no client is to notice that this one stops."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.crowd.open()
         await super().startup(sockets)
+        self.up.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Idle connections end at once, and the others with their answers.
+
+        Kindly, an idle one goes on to be read for a while: a client may have sent a request that
+        we have not seen, and could only take our end for its failure. It is told in its answer that
+        it was the last one.
 
         What takes too long is broken off rather than cancelled: an upload then keeps what it has,
         as whenever a client leaves.
@@ -182,6 +214,20 @@ class Listener(uvicorn.Server):
         finally:
             hurry.cancel()
             self.crowd.close()
+
+    def leave(self, *, kindly: bool) -> None:
+        """Tell `serve` to end; `kindly` as below."""
+        self.kindly = kindly
+        self.crowd.part(self.grace * _QUIET if kindly else _LATE, kindly=kindly)
+        self.should_exit = True
+
+    def hasten(self) -> None:
+        """Idle connections end at once after all."""
+        if self.kindly:
+            self.kindly = False
+            self.crowd.part(_LATE, kindly=False)
+            for connection in list(self.server_state.connections):
+                connection.shutdown()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -209,10 +255,15 @@ def without_proxies(config: Config) -> ConnectionSettings:
     return replace(config.connections, exempt=exempt)
 
 
-def run(config: Config, sockets: Sockets, roles: Role) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is being answered."""
+def run(
+    config: Config, sockets: Sockets, roles: Role, pulse: Pulse, successor: bool = False
+) -> None:
+    """Serve until SIGTERM or RETIRE, then finish what is being answered.
+
+    `successor`: another process does the same until this one is ready.
+    """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, sockets, roles))
+        runner.run(_live(config, sockets, roles, pulse, successor))
 
 
 async def prepare(config: Config) -> str | None:
@@ -247,12 +298,27 @@ async def told(audit: Audit, roles: Role) -> AsyncIterator[None]:
         await note(audit)
 
 
-async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
+async def _live(
+    config: Config, sockets: Sockets, roles: Role, pulse: Pulse, successor: bool
+) -> None:
+    beating = asyncio.create_task(pulse.keep())
+    try:
+        await _serve(config, sockets, roles, pulse, successor)
+    finally:
+        beating.cancel()
+
+
+async def _serve(
+    config: Config, sockets: Sockets, roles: Role, pulse: Pulse, successor: bool
+) -> None:
     log = structlog.get_logger()
-    stop = asyncio.Event()
+    stop, retire = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    clock = asyncio.get_running_loop().time
+        loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(RETIRE, retire.set)
+    clock = loop.time
+    grace = math.ceil(config.registry.drain)
     async with AsyncExitStack() as stack:
         records = await stack.enter_async_context(app.open_records(config))
         await stack.enter_async_context(told(records.audit, roles))
@@ -279,51 +345,93 @@ async def _serve(config: Config, sockets: Sockets, roles: Role) -> None:
                 wake=wake,
                 gate=way_in.gate,
                 tokens=way_in.tokens,
+                going=stop.is_set,
             )
             crowd = Crowd(connections, "registry", limit=most, clock=clock)
-            one = Listener(answering, crowd, REGISTRY, certificates=certificates.registry)
+            one = Listener(
+                *(answering, crowd, REGISTRY), grace=grace, certificates=certificates.registry
+            )
             listeners.append((one, sockets.registry))
         if applications:
             crowd = Crowd(connections, "gateway", limit=most, clock=clock)
             one = Listener(
                 *(applications.gateway, crowd, GATEWAY),
                 date_header=False,
+                grace=grace,
                 certificates=certificates.gateway,
             )
             listeners.append((one, sockets.gateway))
         async with asyncio.TaskGroup() as tasks:
-            serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
+            stopping = tasks.create_task(stop.wait())
+            retiring = tasks.create_task(retire.wait())
             behind: list[asyncio.Task[None]] = []
+            if applications and config.deploy.enabled:
+                warm = asyncio.Event() if successor else None
+                deploying = tasks.create_task(applications.deployer.run(warm))
+                behind.append(deploying)
+                if warm is not None:
+                    warming = tasks.create_task(warm.wait())
+                    await asyncio.wait(
+                        [warming, deploying, stopping], return_when=asyncio.FIRST_COMPLETED
+                    )
+                    warming.cancel()
             if config.audited:
                 behind.append(tasks.create_task(keep_noting(records.audit)))
             for one, _ in listeners:
                 if one.certificates is not None:
                     behind.append(tasks.create_task(one.certificates.keep()))
             if applications:
-                behind.append(tasks.create_task(keep_reserve(records.store)))
-            if applications and config.deploy.enabled:
-                behind.append(tasks.create_task(applications.deployer.run()))
-            if applications and config.collect.enabled:
-                collecting = keep_collecting(
-                    records.store,
-                    config.collect,
-                    rules=config.retention,
-                    immutable=config.immutable,
-                    audit=records.audit,
-                )
-                behind.append(tasks.create_task(collecting))
-            if applications and config.verify.enabled:
-                behind.append(tasks.create_task(keep_verifying(records.store, config.verify)))
-            stopping = tasks.create_task(stop.wait())
+                behind += [tasks.create_task(work) for work in _chores(config, records)]
+            serving = [tasks.create_task(one.serve(sockets=[on])) for one, on in listeners]
+            ready = tasks.create_task(_tell(pulse, [one for one, _ in listeners]))
             # What ends by itself has failed; then the process ends with it.
-            vital = [stopping, *serving, *behind]
+            vital = [stopping, retiring, *serving, *behind]
             await asyncio.wait(vital, return_when=asyncio.FIRST_COMPLETED)
-            log.info("stopping")
+            if stop.is_set():
+                await asyncio.sleep(config.registry.notice)
+            kindly = retire.is_set() and not stop.is_set()
+            ready.cancel()
+            retiring.cancel()
+            if kindly:
+                if applications:
+                    applications.deployer.hand_over()
+                for task in behind:
+                    task.cancel()
             for one, _ in listeners:
-                one.should_exit = True
-            await asyncio.wait(serving)
+                one.leave(kindly=kindly)
+            log.info("retiring" if kindly else "stopping")
+            left = tasks.create_task(_wait(serving))
+            await asyncio.wait([stopping, left], return_when=asyncio.FIRST_COMPLETED)
+            for one, _ in listeners:
+                one.hasten()
+            await left
             for task in behind:
                 task.cancel()
             stopping.cancel()
-        if not stop.is_set():
+        if not (stop.is_set() or retire.is_set()):
             sys.exit(3)
+
+
+def _chores(config: Config, records: app.Records) -> Iterator[Coroutine[None, None, None]]:
+    """What has to be done beside, by one process."""
+    yield keep_reserve(records.store)
+    if config.collect.enabled:
+        yield keep_collecting(
+            records.store,
+            config.collect,
+            rules=config.retention,
+            immutable=config.immutable,
+            audit=records.audit,
+        )
+    if config.verify.enabled:
+        yield keep_verifying(records.store, config.verify)
+
+
+async def _wait(serving: list[asyncio.Task[None]]) -> None:
+    await asyncio.wait(serving)
+
+
+async def _tell(pulse: Pulse, listeners: list[Listener]) -> None:
+    for one in listeners:
+        await one.up.wait()
+    pulse.ready()

@@ -86,6 +86,14 @@ class Seconds(float):
         return f"{float(self):.15g}"
 
 
+class Rest(Seconds):
+    """Seconds, or none."""
+
+    @classmethod
+    def parse(cls, text: str) -> Rest:
+        return cls(0) if text.strip() == "0" else cls(super().parse(text))
+
+
 class Age(Seconds):
     """Seconds, or never."""
 
@@ -116,6 +124,21 @@ class Count(int):
         if not re.fullmatch(r"[0-9]{1,9}", text.strip()) or int(text) < 1:
             raise ValueError(f"{text!r} is not a whole number of 1 or more")
         return cls(text)
+
+
+class Rate(float):
+    """So many a second; 0 for no limit."""
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text.strip()):
+            raise ValueError(
+                f"{text!r} is not a number a second, such as 50 or 0.5; 0 for no limit"
+            )
+        return cls(text)
+
+    def __str__(self) -> str:
+        return f"{float(self):.15g}"
 
 
 class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
@@ -208,6 +231,11 @@ class RegistrySettings:
     url: str = _setting(
         "", "how clients reach it, such as https://r.example.org; else as they call it", _origin
     )
+    drain: Seconds = _setting(Seconds(30), "for what is being answered when a process has to go")
+    notice: Rest = _setting(
+        Rest(0), "/readyz says 503 before a stop, and all else goes on: for balancers to look away"
+    )
+    stuck: Seconds = _setting(Seconds(60), "until a process is replaced whose loop stands still")
     open: bool = _setting(
         False, "listen on other than a loopback address although everybody may push", Flag.parse
     )
@@ -233,6 +261,7 @@ class GatewaySettings:
 @dataclass(frozen=True, slots=True)
 class LimitSettings:
     manifest: Bytes = _setting(Bytes(4 << 20), "largest manifest that can be pushed")
+    blob: Bytes = _setting(Bytes(0), "largest blob that can be pushed; 0 for no limit")
     page: Count = _setting(Count(10_000), "most entries of one page of a listing")
     uploads: Count = _setting(Count(10_000), "uploads that may be open at a time")
     upload_bytes: Bytes = _setting(Bytes(1 << 40), "bytes that may lie in open uploads")
@@ -269,6 +298,28 @@ class ConnectionSettings:
         Bytes(1 << 20), "still read of a body that was refused, so that the answer is seen"
     )
     drain_time: Seconds = _setting(Seconds(1), "for the same")
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionSettings:
+    """Each process counts for itself."""
+
+    uploads: Count = _setting(Count(64), "requests at a time that bring a blob or a manifest")
+    pulls: Count = _setting(Count(512), "blobs that are pulled at a time")
+    auth: Count = _setting(Count(16), "sign-ins at a time")
+    other: Count = _setting(Count(256), "other requests at a time; they are short")
+    wait: Seconds = _setting(Seconds(1), "for a place; then, or if as many wait, 429 is answered")
+
+
+@dataclass(frozen=True, slots=True)
+class RateSettings:
+    """Each process counts for itself; 0 sets no limit."""
+
+    address: Rate = _setting(Rate(0), "requests a second from one address, or one /64 of IPv6")
+    principal: Rate = _setting(Rate(0), "requests a second of one user, robot or workload")
+    pushes: Rate = _setting(Rate(0), "manifests pushed a second by one of them, or one address")
+    burst: Seconds = _setting(Seconds(10), "whose requests may come at once")
+    bytes: Bytes = _setting(Bytes(0), "uploaded in a day by one of them, or one address")
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +438,8 @@ class Config:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     connections: ConnectionSettings = field(default_factory=ConnectionSettings)
+    admission: AdmissionSettings = field(default_factory=AdmissionSettings)
+    rates: RateSettings = field(default_factory=RateSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
     audit: AuditSettings = field(default_factory=AuditSettings)
     tls: TLSSettings = field(default_factory=TLSSettings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -12,12 +13,15 @@ from starlette.types import Receive, Scope, Send
 
 from registry import auditing, blobs, catalog, extensions, manifests, referrers, tags, uploads
 from registry.access import shown_path
+from registry.admission import Admission, Work, work_of
 from registry.audit import Audit, NoAudit
 from registry.auth.doorman import Doorman
 from registry.auth.gate import Gate, Open
 from registry.errors import ClientDisconnect, MethodRefused, PathUnknown, render
 from registry.exchange import JSON, Exchange, Registry
 from registry.permissions import Need
+from registry.rates import Rates
+from registry.settings import AdmissionSettings, RateSettings
 from storage.freed import Forecast
 from storage.reserve import demand
 from storage.store import Store
@@ -153,8 +157,12 @@ class V2:
         gate: Gate | None = None,
         audit: Audit | None = None,
         url: str = "",
+        admission: Admission | None = None,
+        rates: Rates | None = None,
     ) -> None:
         """`url` is how clients reach the registry, if not as their Host says."""
+        self._admission = admission or Admission(AdmissionSettings())
+        self._rates = rates or Rates(RateSettings(), clock=time.monotonic)
         gate = gate or Open()
         # Whom everything is allowed nobody has to ask who he is: that would cost each pull.
         self._doorman = None if isinstance(gate, Open) else Doorman(gate, url)
@@ -167,6 +175,7 @@ class V2:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         exchange = Exchange(scope, receive, send, self._registry)
         try:
+            self._rates.check_address(exchange.address)
             exchange.path = decode(scope["raw_path"])
             methods, exchange.name, exchange.last = resolve(exchange.path)
             route = methods.get(exchange.method)
@@ -182,7 +191,16 @@ class V2:
                 demand(self._registry.store.reserve)
             if exchange.method in auditing.CHANGING:
                 await self._registry.audit.ready()
-            await route.handler(exchange)
+            work = work_of(route.handler, exchange.method)
+            self._rates.check(
+                exchange, uploads=work is Work.UPLOAD, manifest=route.handler is manifests.push
+            )
+            room = self._admission.rooms[work]
+            await room.enter()
+            try:
+                await route.handler(exchange)
+            finally:
+                room.leave()
         except ClientDisconnect:
             pass  # what it sent is kept where that has a meaning, and nobody waits for an answer
         except Exception as error:

@@ -72,6 +72,12 @@ class Spindle:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def processes(self) -> list[int]:
+        """Those that serve: the first one is that of the registry."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         """End it, and return its exit status."""
         assert self._process is not None

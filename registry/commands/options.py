@@ -27,6 +27,16 @@ def effective(
     file: Path | None, named: Mapping[str, str | None], assignments: list[str] | None
 ) -> Config:
     """The settings: `named` are by dotted name, None where nobody said. Ends the process."""
+    try:
+        return read(file, named, assignments)
+    except ConfigInvalid as error:
+        stop(str(error))
+
+
+def read(
+    file: Path | None, named: Mapping[str, str | None], assignments: list[str] | None
+) -> Config:
+    """The same. Raises ConfigInvalid."""
     flags: dict[str, str] = {}
     for assignment in assignments or ():
         name, equals, value = assignment.partition("=")
@@ -34,10 +44,7 @@ def effective(
             stop(f"--set takes NAME=VALUE, not {assignment!r}")
         flags[name.strip()] = value
     flags |= {name: value for name, value in named.items() if value is not None}
-    try:
-        return load(file, os.environ, flags)
-    except ConfigInvalid as error:
-        stop(str(error))
+    return load(file, os.environ, flags)
 
 
 def stop(reason: str) -> NoReturn:

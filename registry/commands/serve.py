@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from collections.abc import Callable
 from importlib.metadata import version as version_of
 from typing import Final
 
@@ -27,8 +28,11 @@ class CannotStart(Exception):
     """A sentence for the person at the terminal."""
 
 
-def serve(config: Config) -> None:
-    """Until SIGTERM or SIGINT. Raises CannotStart."""
+def serve(config: Config, reload: Callable[[], Config]) -> None:
+    """Until SIGTERM or SIGINT. Raises CannotStart.
+
+    `reload` reads the settings again, when SIGHUP asks for that; it may raise ConfigInvalid.
+    """
     logs.configure(config.log)
     try:
         secured = server.Pair.of(config)  # only to see whether that can be done
@@ -39,10 +43,10 @@ def serve(config: Config) -> None:
     except _WRONG as error:
         raise CannotStart(str(error)) from None
     _greet(config, sockets, secured)
-    if config.registry.workers > 1:
-        supervisor.supervise(config, sockets)
-    else:
-        server.run(config, sockets, server.Role.REGISTRY | server.Role.APPLICATIONS)
+    try:
+        supervisor.supervise(config, sockets, reload)
+    except supervisor.CannotServe as error:
+        raise CannotStart(str(error)) from None
 
 
 def _introduce(password: str) -> None:

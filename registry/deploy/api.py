@@ -47,7 +47,9 @@ class Api:
         log_of: Callable[[App], Path],
         domain: str,
         wake: Callable[[], None],
+        going: Callable[[], bool],
     ) -> None:
+        self._going = going
         self._journal = journal
         self._url_for = url_for
         self._log_of = log_of
@@ -112,6 +114,8 @@ class Api:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, request: Request) -> Response:
+        if self._going():
+            return JSONResponse({"status": "stopping"}, 503)
         try:
             await self._journal.cursor()
         except Exception:
@@ -250,8 +254,8 @@ OPERATIONS: Final = (
         "/readyz",
         Api.ready,
         Need.NOTHING,
-        "Whether the records can be read",
-        {200: Answer("They can.", "Health"), 503: Answer("They cannot.", "Health")},
+        "Whether the records can be read, and the server is there to stay",
+        {200: Answer("They can.", "Health"), 503: Answer("They cannot, or it stops.", "Health")},
     ),
 )
 
@@ -269,14 +273,16 @@ def routes(
     wake: Callable[[], None],
     gate: Gate | None = None,
     url: str = "",
+    going: Callable[[], bool] = lambda: False,
 ) -> list[Route]:
     """`log_of` names the file of what an app prints; `wake` tells the deployer of a change.
 
     Who does not pass the `gate` is refused before anything of the body is read; without one nobody
-    has to sign in. `url` is how clients reach us, if not as their Host says.
+    has to sign in. `url` is how clients reach us, if not as their Host says. `going`: the server
+    was told to stop.
     """
     doorman = None if gate is None or isinstance(gate, Open) else Doorman(gate, url)
-    api = Api(journal, url_for=url_for, log_of=log_of, domain=domain, wake=wake)
+    api = Api(journal, url_for=url_for, log_of=log_of, domain=domain, wake=wake, going=going)
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in OPERATIONS:
         by_path.setdefault(operation.path, {})[operation.method] = operation

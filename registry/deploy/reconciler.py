@@ -16,11 +16,12 @@ from pathlib import Path
 import structlog
 
 from registry.audit import Audit
+from registry.deploy.apps import Revision
 from registry.deploy.intake import Intake
 from registry.deploy.journal import Journal, Standing
 from registry.deploy.lease import RENEWAL, Fenced, Holder, Lease, LeaseLost
-from registry.deploy.routes import Routes
-from registry.deploy.runtimes import Limits, Runtime
+from registry.deploy.routes import Routes, Target
+from registry.deploy.runtimes import Instance, Limits, Runtime
 from registry.deploy.site import Site
 from registry.deploy.staging import Staging
 from registry.deploy.steward import Steward
@@ -43,6 +44,15 @@ class _Charge:
     newest: int
     steward: Steward
     task: asyncio.Task[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Warm:
+    """What was started before the lease was had."""
+
+    host: str
+    revision: Revision
+    instance: Instance
 
 
 @dataclass(slots=True)
@@ -86,16 +96,29 @@ class Deployer:
         self._at_once = at_once
         self._audit = audit
         self._woken = asyncio.Event()
+        self._handing = False
+        self._warm: dict[str, _Warm] = {}
 
     def wake(self) -> None:
         """A tag moved or a setting changed, probably. From the event loop's thread."""
         self._woken.set()
 
-    async def run(self) -> None:
-        """Until cancelled; then every instance has ended, and the lease is free."""
+    def hand_over(self) -> None:
+        """When `run` is cancelled next, leave the instances to whoever closes the runtime."""
+        self._handing = True
+
+    async def run(self, warm: asyncio.Event | None = None) -> None:
+        """Until cancelled; then every instance has ended, and the lease is free.
+
+        `warm` is for one that follows another: it is set when what is live runs here too. Only
+        then is the lease waited for, so that the other one can let go of it.
+        """
         threads = Threads("staging", self._at_once)
         try:
             staging = Staging(self._directory, threads)
+            if warm is not None:
+                await self._warm_up(staging)
+                warm.set()
             while True:
                 try:
                     await self._tenure(staging)
@@ -118,20 +141,13 @@ class Deployer:
             await asyncio.sleep(WAIT)
         try:
             journal = Journal(Fenced(self._journal.database, holder), audit=self._audit)
-            site = Site(
-                store=self._store,
-                journal=journal,
-                runtime=self._runtime,
-                routes=self._routes,
-                staging=staging,
-                limits=self._limits,
-                workers=self._workers,
-                health_timeout=self._health_timeout,
-                drain_timeout=self._drain_timeout,
-                busy=asyncio.Semaphore(self._at_once),
-            )
+            site = self._site(journal, staging)
             await journal.rehost(self._domain)
             known = {standing.app for standing in await journal.standings()}
+            for gone in self._warm.keys() - known:  # forgotten while it was started here
+                warm = self._warm.pop(gone)
+                self._routes.forget(warm.host)
+                await warm.instance.stop(0)
             for stranger in await staging.strangers(known):
                 await staging.remove(stranger)
             async with asyncio.TaskGroup() as tasks:
@@ -140,6 +156,48 @@ class Deployer:
         finally:
             with contextlib.suppress(Exception):  # it expires by itself
                 await lease.release()
+
+    def _site(self, journal: Journal, staging: Staging) -> Site:
+        return Site(
+            store=self._store,
+            journal=journal,
+            runtime=self._runtime,
+            routes=self._routes,
+            staging=staging,
+            limits=self._limits,
+            workers=self._workers,
+            health_timeout=self._health_timeout,
+            drain_timeout=self._drain_timeout,
+            busy=asyncio.Semaphore(self._at_once),
+            handing=lambda: self._handing,
+        )
+
+    async def _warm_up(self, staging: Staging) -> None:
+        """Start what is live, and lead its hosts to it; changes nothing that is recorded."""
+        site = self._site(self._journal, staging)
+        standings = await self._journal.standings()
+        await asyncio.gather(*(self._warm_one(site, standing.app) for standing in standings))
+
+    async def _warm_one(self, site: Site, id: str) -> None:
+        try:
+            app = await site.journal.app_by_id(id)
+            if app is None:
+                return
+            self._routes.know(app.host)
+            live = await site.journal.revision(id, app.live) if app.live else None
+            # Whoever has the lease stages: a directory that is lost is not our business yet.
+            if live is None or not await site.staging.ready(id, live.number):
+                return
+            async with site.turn():
+                loaded = await site.workload(app, live)
+                await site.prepare(loaded.workload)
+                instance = await site.start(loaded.workload)
+        except Exception:
+            log.exception("an app is not started before the other process stops", app=id)
+            return
+        target = Target(instance.address, id, live.number, live.digest)
+        self._routes.point(app.host, target)
+        self._warm[id] = _Warm(app.host, live, instance)
 
     async def _act(self, tenure: _Tenure) -> None:
         intake = Intake(self._store, tenure.journal, self._domain)
@@ -182,8 +240,13 @@ class Deployer:
         app = await tenure.journal.app_by_id(standing.app)
         if app is None:  # forgotten since we looked
             return
+        warm = self._warm.pop(app.id, None)
+        if warm is not None and warm.host != app.host:
+            self._routes.forget(warm.host)
         self._routes.know(app.host)
-        steward = Steward(tenure.site, app)
+        steward = Steward(
+            tenure.site, app, (warm.revision, warm.instance) if warm is not None else None
+        )
         task = tenure.tasks.create_task(steward.run())
         tenure.charges[app.id] = _Charge(app.host, standing.newest, steward, task)
 

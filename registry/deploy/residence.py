@@ -65,6 +65,8 @@ class Residence:
         """Lead the host nowhere, and end the instance."""
         self.leave()
         await asyncio.wait([self.keeping])
+        if self._site.handing():
+            return
         self._move_out()
         await self._stop(GRACE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,9 @@ class Site:
     """Seconds for the requests that the old revision still answers."""
     busy: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     """See `turn`."""
+    handing: Callable[[], bool] = lambda: False
+    """Whether instances go on when their steward ends, until the runtime is closed: another process
+    has instances of its own by then, and the requests of this one are still answered."""
 
     @contextlib.asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:

@@ -35,12 +35,16 @@ class _Walking:
 
 
 class Steward:
-    def __init__(self, site: Site, app: App) -> None:
+    def __init__(
+        self, site: Site, app: App, housed: tuple[Revision, Instance] | None = None
+    ) -> None:
+        """`housed` is a revision that was live, and an instance that runs already."""
         self._site = site
         self._app = app
         self._wake = asyncio.Event()
         self._walking: _Walking | None = None
         self._residence: Residence | None = None
+        self._housed = housed
         self._draining: dict[int, tuple[Residence, asyncio.Task[None]]] = {}
         self._kept: set[int] | None = None
 
@@ -49,6 +53,8 @@ class Steward:
 
     async def run(self) -> None:
         """Until cancelled; then no instance of the app runs. Raises LeaseLost."""
+        if self._housed is not None:
+            self._residence = self._settle(*self._housed)
         try:
             while True:
                 try:

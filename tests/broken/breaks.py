@@ -1282,4 +1282,33 @@ BREAKS: Final = (
         "    if False:\n",
         "tests/registry/tls/test_certificates.py::test_a_key_that_others_can_read_is_refused",
     ),
+    # A restart that nobody notices, and a server that nobody holds
+    Break(
+        "a process that is replaced ends connections that a request may be on its way to",
+        "registry/connections.py",
+        "        if not self._crowd.kindly:\n",
+        "        if True:\n",
+        "tests/registry/connections/test_stopping.py::test_kindly_who_rests_is_answered_once_more",
+    ),
+    Break(
+        "applications end before the last request to them",
+        "registry/deploy/residence.py",
+        "        if self._site.handing():\n            return\n",
+        "",
+        "tests/deploy/test_handing_over.py::test_the_next_one_answers_before_the_first_one_stops",
+    ),
+    Break(
+        "downloads take the places of what is short",
+        "registry/admission.py",
+        'handler is blobs.pull and method == "GET"',
+        "handler is blobs.pull",
+        "tests/registry/test_admission.py::test_downloads_take_no_place_of_what_is_short",
+    ),
+    Break(
+        "who is not signed in is one with all who are not",
+        "registry/rates.py",
+        "return principal.text if principal.signed_in else place(address)",
+        "return principal.text",
+        "tests/registry/test_rates.py::test_who_signed_in_is_counted_by_who_he_is",
+    ),
 )

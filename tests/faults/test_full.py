@@ -128,13 +128,14 @@ def test_a_file_that_may_not_be_so_large_is_refused_and_nothing_of_it_stays(tmp_
     with Spindle(tmp_path / "data", *SETTINGS) as server:
         old, large = os.urandom(100_000), os.urandom(2 * MIB)
         assert push(server, old)[0] == 201
-        limits = resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (MIB, resource.RLIM_INFINITY))
+        [pid] = server.processes
+        limits = resource.prlimit(pid, resource.RLIMIT_FSIZE, (MIB, resource.RLIM_INFINITY))
         status, body = push(server, large)
         assert status == 507
         assert json.loads(body)["errors"]
         assert leftovers(server.data) == []
         assert pull(server, old)
         assert push(server, os.urandom(100_000))[0] == 201
-        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, limits)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
         assert push(server, large)[0] == 201
         assert pull(server, large)

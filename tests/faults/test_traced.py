@@ -82,7 +82,7 @@ def injected(server: Spindle, what: str, log: Path) -> Iterator[None]:
     """The kernel fails calls of the server so; `log` tells which."""
     strace = subprocess.Popen(
         [
-            *(require("strace"), "-f", "-o", log, "-p", str(server.pid)),
+            *(require("strace"), "-f", "-o", log, "-p", str(server.processes[0])),
             *("-e", "trace=fsync,fdatasync,pwrite64", "-e", f"inject={what}"),
         ],
         stderr=subprocess.PIPE,

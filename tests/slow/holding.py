@@ -103,9 +103,10 @@ def attack(
 
 
 def state(server: Spindle) -> str:
-    lines = Path(f"/proc/{server.pid}/status").read_text().splitlines()
+    [pid] = server.processes
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     [resident] = [line.split()[1] for line in lines if line.startswith("VmRSS")]
-    descriptors = len(os.listdir(f"/proc/{server.pid}/fd"))
+    descriptors = len(os.listdir(f"/proc/{pid}/fd"))
     return f"server: {int(resident) >> 10} MiB, {descriptors} descriptors"
 
 

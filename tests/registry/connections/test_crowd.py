@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass, field, replace
 
@@ -193,3 +194,22 @@ async def test_the_crowd_forgets_who_left(server: Listening) -> None:
     assert not server.crowd._idle
     assert not server.crowd._unproven
     assert not server.crowd._places
+
+
+async def test_a_thousand_are_looked_at_without_keeping_the_others_waiting() -> None:
+    """To throw them all out at once would take long enough for a healthy client to notice."""
+    crowd = crowd_of(limit=2000, first_byte=0.01)
+    members = [One() for _ in range(1000)]
+    for member in members:
+        assert crowd.enter(member)
+    crowd.open()
+    looked = 0
+    while not looked:
+        await asyncio.sleep(0)
+        looked = sum(bool(member.looks) for member in members)
+    assert looked < len(members), "something else came to its turn before the last was looked at"
+    gone = next(member for member in members if not member.looks)
+    crowd.gone(gone)
+    await until(lambda: sum(bool(member.looks) for member in members) == len(members) - 1)
+    crowd.close()
+    assert not gone.looks

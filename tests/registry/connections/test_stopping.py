@@ -43,7 +43,10 @@ class Serving:
         return self.clients[-1]
 
     def stop(self) -> None:
-        self.listener.should_exit = True
+        self.listener.leave(kindly=False)
+
+    def retire(self) -> None:
+        self.listener.leave(kindly=True)
 
 
 @asynccontextmanager
@@ -140,3 +143,55 @@ async def test_the_kernel_is_told_how_long_to_wait_and_how_much_to_keep() -> Non
 def test_uvicorn_is_the_one_that_was_read() -> None:
     """With another, compare `registry.connections` with its protocol before this is changed."""
     assert version("uvicorn").split(".")[:2] == ["0", "54"]
+
+
+async def test_kindly_who_rests_is_answered_once_more() -> None:
+    """The end of an idle connection could cross a request that is on its way."""
+    async with serving() as server:
+        silent, begun, resting = [await server.connect(data) for data in (b"", b"GET / HT", b"")]
+        assert b"connection: close" not in await resting.ask()
+        waiting = await server.connect(WAIT)
+        await until(lambda: "GET /wait" in server.app.seen)
+        server.retire()
+        await until(lambda: not server.listener.servers[0].is_serving())
+        assert [one.transport.is_closing() for one in server.connections] == 4 * [False]
+        server.app.go.set()
+        for client, rest in ((silent, GET), (begun, GET[8:]), (resting, GET), (waiting, b"")):
+            client.send(rest)
+            answer = await client.all()
+            assert statuses(answer) == [200]
+            assert b"\r\nconnection: close\r\n" in answer
+        await asyncio.wait_for(server.task, PATIENCE)
+
+
+async def test_kindly_an_answer_that_began_is_not_the_last() -> None:
+    """Its header said nothing of an end, so the client may ask again."""
+    async with serving() as server:
+        client = await server.connect(b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n")
+        head = await client.head()
+        assert b"connection: close" not in head
+        server.retire()
+        await until(lambda: not server.listener.servers[0].is_serving())
+        await asyncio.wait_for(client.reader.readexactly(64 << 20), PATIENCE)
+        assert b"\r\nconnection: close\r\n" in await client.ask()
+
+
+async def test_kindly_who_asks_for_nothing_is_left_after_a_while() -> None:
+    async with serving(grace=1) as server:
+        silent, resting = [await server.connect() for _ in range(2)]
+        await resting.ask()
+        server.retire()
+        for client in (silent, resting):
+            assert await client.all() == b""
+        await asyncio.wait_for(server.task, PATIENCE)
+
+
+async def test_a_stop_makes_an_end_of_kindness() -> None:
+    async with serving(grace=600) as server:
+        resting = await server.connect()
+        await resting.ask()
+        server.retire()
+        await until(lambda: not server.listener.servers[0].is_serving())
+        server.listener.hasten()
+        assert await resting.all() == b""
+        await asyncio.wait_for(server.task, PATIENCE)
