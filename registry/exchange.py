@@ -130,6 +130,17 @@ class Exchange:
 
     # What was asked
 
+    def meter(self, seen: Callable[[int], None]) -> None:
+        """Tell `seen` how many bytes each piece of the body has, as it is read."""
+        receive = self._receive
+
+        async def counted() -> Message:
+            message = await receive()
+            seen(len(message.get("body", b"")))
+            return message
+
+        self._receive = counted
+
     @property
     def request_id(self) -> str | None:
         """What the log of requests calls this one."""
