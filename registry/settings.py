@@ -304,8 +304,8 @@ class ConnectionSettings:
 class AdmissionSettings:
     """Each process counts for itself."""
 
-    uploads: Count = _setting(Count(64), "requests at a time that bring a blob or a manifest")
-    pulls: Count = _setting(Count(512), "blobs that are pulled at a time")
+    uploads: Count = _setting(Count(512), "requests at a time that bring a blob or a manifest")
+    pulls: Count = _setting(Count(2048), "blobs that are pulled at a time")
     auth: Count = _setting(Count(16), "sign-ins at a time")
     other: Count = _setting(Count(256), "other requests at a time; they are short")
     wait: Seconds = _setting(Seconds(1), "for a place; then, or if as many wait, 429 is answered")

@@ -113,6 +113,24 @@ async def test_neither_a_pull_nor_what_went_wrong_otherwise_is_told(
     assert told(tmp_path / "audit") == []
 
 
+async def test_to_ask_how_to_sign_in_is_no_refusal(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every client begins like that, each time."""
+
+    async def challenges(exchange: Exchange) -> None:
+        raise Unauthorized("sign in first")
+
+    from registry import v2
+
+    monkeypatch.setitem(v2.BASE, "GET", v2.Route(v2.BASE["GET"].need, challenges))  # type: ignore[index]
+    assert (await registry("GET", "/v2/")).status == 401
+    assert told(tmp_path / "audit") == []
+    wrong = {"Authorization": "Basic eDp4"}
+    assert (await registry("GET", "/v2/", headers=wrong)).status == 401
+    assert len(told(tmp_path / "audit")) == 1
+
+
 async def test_what_is_too_large_is_a_refusal(registry: Registry, tmp_path: Path) -> None:
     answer = await registry.push_manifest(NAME, "v1", b"x" * 5000)
     assert answer.status == 413
@@ -153,7 +171,7 @@ async def test_every_refusal_is_told_whoever_refuses(
         if method in methods:
             monkeypatch.setitem(methods, method, v2.Route(methods[method].need, refuses))  # type: ignore[arg-type]
 
-    answer = await registry(method, path)
+    answer = await registry(method, path, headers={"Authorization": "Basic eDp4"})
 
     assert answer.status == status
     [line] = told(tmp_path / "audit")
@@ -358,7 +376,7 @@ def test_settings_of_an_app_are_told_without_a_value(tmp_path: Path) -> None:
 
 def test_a_server_tells_when_it_begins_and_ends_and_where_the_audit_is(tmp_path: Path) -> None:
     with Spindle(tmp_path / "data", "--set", "audit.enabled=true") as server:
-        pid = server.pid
+        [pid] = server.processes
     own = [line for line in lines(tmp_path / "data/audit") if line["action"] != "audit.begin"]
     assert [line["action"] for line in own] == ["server.start", "server.stop"]
     assert {line["principal"] for line in own} == {"system:server"}

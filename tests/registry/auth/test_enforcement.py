@@ -172,10 +172,10 @@ async def test_the_gate_is_shown_all_that_a_request_shows_of_its_sender() -> Non
     scope = {
         "headers": [(b"authorization", b"Basic eDp4"), (b"host", b"r")],
         "client": ("192.0.2.7", 4711),
-        "state": {"client_certificate": "ada"},
+        "state": {"client_certificate": "ada", "request_id": b"1234"},
     }
     await Doorman(gate).identify(scope, Need.PULL, HERE)
-    assert gate.shown == [Credentials("Basic eDp4", "192.0.2.7", "ada")]
+    assert gate.shown == [Credentials("Basic eDp4", "192.0.2.7", "1234", "ada")]
     # Neither of two: each could be the one that somebody in between has looked at.
     gate.tokens = {"a, Bearer b": ANONYMOUS}
     scope["headers"] = [(b"authorization", b"Bearer a"), (b"authorization", b"Bearer b")]

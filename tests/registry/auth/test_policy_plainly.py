@@ -109,7 +109,7 @@ def is_among(principal: Principal, members: list[str], groups: dict) -> bool:
         kind, _, name = member.partition(":")
         if kind == "group" and is_among(principal, groups[name], groups):
             return True
-        if member == "anonymous" and principal.kind == "anonymous":
+        if member == "anonymous":
             return True
         if member == "everyone" and principal.kind in ("user", "robot", "workload"):
             return True
