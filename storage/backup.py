@@ -23,10 +23,12 @@ from __future__ import annotations
 import asyncio
 import errno
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from storage.digest import Digest
@@ -51,8 +53,11 @@ class Copied:
     bytes: int = 0
 
 
-async def backup(store: Store, backups: Backups, *, link: bool = False) -> tuple[Snapshot, Copied]:
-    """A new snapshot, durable on return. `link`: link to files where that is possible.
+async def backup(
+    store: Store, backups: Backups, *, link: bool = False, others: Sequence[Path] = ()
+) -> tuple[Snapshot, Copied]:
+    """A new snapshot, durable on return. `link`: link to files where that is possible; `others`:
+    files of the operator that go with it, where they are.
 
     Raises Held when somebody removes snapshots at the moment, PauseLost, and OSError when the copy
     cannot be written; nothing is shown then.
@@ -66,6 +71,8 @@ async def backup(store: Store, backups: Backups, *, link: bool = False) -> tuple
                 linked = await store.database.snapshot(draft.records, _linked)
                 work = _Copying(store, backups, draft, threads, link=link)
                 await threads.each(linked, work.one)
+            for path in others:
+                await threads.run(partial(draft.keep, path))
             # Not if the pause was over too early: what is missing may have been there.
             lost = sorted(work.lost, key=lambda loss: loss.digest.text)
             kept = dict(linked)

@@ -67,6 +67,7 @@ async def restore(
             threads = Threads("restore", COPIERS)
             try:
                 await threads.run(lambda: backups.restore_records(snapshot, layout))
+                await threads.run(lambda: backups.restore_others(snapshot, layout))
                 database = await open_records(layout)
                 try:
                     await database.migrate("storage", STEPS)

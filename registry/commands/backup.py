@@ -33,7 +33,9 @@ def backup(config: Config, target: Path, *, link: bool, keep: int | None) -> boo
 async def _backup(config: Config, target: Path, link: bool, keep: int | None) -> bool:
     backups = Backups.make(target)
     async with app.open_records(config) as records:
-        snapshot, copied = await take(records.store, backups, link=link)
+        snapshot, copied = await take(
+            records.store, backups, link=link, others=records.layout.written_by_hand
+        )
     print(
         f"{snapshot.id}  {snapshot.blobs} blobs, {Bytes(snapshot.size)} bytes,"
         f" of which {copied.blobs} blobs, {Bytes(copied.bytes)} bytes are new"

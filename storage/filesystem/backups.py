@@ -125,6 +125,13 @@ class Backups:
         finally:
             calls.close(source)
 
+    def restore_others(self, snapshot: Snapshot, layout: Layout) -> None:
+        """What the operator wrote, durable on return. Raises Damaged."""
+        for path in layout.written_by_hand:
+            if path.name in snapshot.files:
+                with open(self._open_file(snapshot, path.name), "rb") as file:
+                    durable.write_file(str(path), str(layout.root), file.read())
+
     def _open_file(self, snapshot: Snapshot, name: str) -> int:
         """A file beside the manifest, verified; the caller closes it. Raises Damaged."""
         try:
@@ -253,6 +260,7 @@ class Draft:
         self._path = path
         self._snapshot = path / "snapshot"
         self._snapshots = snapshots
+        self._others: list[str] = []
         calls.mkdir(str(path), 0o700)
         calls.mkdir(str(self._snapshot), 0o700)
         self.records = str(self._snapshot / RECORDS)
@@ -276,6 +284,12 @@ class Draft:
             durable.unlink(draft)
         return linked
 
+    def keep(self, path: Path) -> None:
+        """Copy a file of the operator, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._write(path.name, path.read_bytes())
+            self._others.append(path.name)
+
     def publish(
         self, *, time: str, digests: Sequence[Digest], size: int, lost: Sequence[Loss]
     ) -> Snapshot:
@@ -291,7 +305,7 @@ class Draft:
                 if digest.algorithm.name == algorithm
             )
             self._write(_sums(algorithm), "".join(lines).encode())
-        names = (RECORDS, *map(_sums, ALGORITHMS))
+        names = (RECORDS, *map(_sums, ALGORITHMS), *self._others)
         files = {name: copying.digest_of(str(self._snapshot / name)) for name in names}
         snapshot = Snapshot(self.id, time, len(digests), size, tuple(lost), files)
         self._write(_MANIFEST, snapshot.to_json())

@@ -89,6 +89,11 @@ class Layout:
         self.quarantine = str(root / "quarantine")
         self.reserve = str(root / "reserve")
 
+    @property
+    def written_by_hand(self) -> tuple[Path, ...]:
+        """Files of the operator that may be here, small ones: part of a backup."""
+        return self.policy, self.users
+
     @staticmethod
     def open(root: Path) -> Layout:
         """The layout of a data directory, made first if there is none. Blocks for some 10 ms.

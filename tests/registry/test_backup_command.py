@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import SPINDLE, Spindle, get, wait_for
+from tests.signed_in import OWNER, SignedIn, basic
 
 
 def spindle(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -53,6 +54,20 @@ def test_what_was_live_is_live_again_on_another_machine(scratch: Path, digest: s
         assert server.ask("hello.acme.localhost") == (200, b"Hello from Spindle\n")
         _, settings = get(f"http://{server.registry}/v1/apps/acme/hello/_settings")
         assert json.loads(settings)["variables"] == ["colour"]
+
+
+def test_who_may_do_what_is_the_same_afterwards(tmp_path: Path) -> None:
+    with SignedIn(tmp_path / "data") as server:
+        done = spindle("backup", tmp_path / "backups", "--data", server.data)
+        assert (done.returncode, done.stderr) == (0, "")
+    done = spindle("restore", tmp_path / "backups", "--data", tmp_path / "restored")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("policy.toml", "htpasswd"):
+        assert (tmp_path / "restored" / name).read_text() == (server.data / name).read_text()
+    with SignedIn(tmp_path / "restored") as server:
+        assert server.get("/v2/_catalog")[0] == 200
+        server.headers = {"Authorization": basic((OWNER[0], "wrong"))}
+        assert server.get("/v2/_catalog")[0] == 401
 
 
 @pytest.mark.usefixtures("digest")
