@@ -177,6 +177,9 @@ class Authentication(Generic[P]):
     async def _basic(self, name: str, password: str, address: str) -> Principal:
         if password.startswith(PREFIX):
             return await self._robot(password)
+        if not name and not password:
+            # skopeo, podman and buildah say so where they have nothing to say to a Basic challenge.
+            return ANONYMOUS
         if self._federation is not None and self._federation.recognises(password):
             return await self._federation.sign_in(password)
         if self._passwords.remembers(name, password) or await self._passwords.check(

@@ -3,6 +3,8 @@
 //!     oci-client push REFERENCE CONFIG LAYER...
 //!     oci-client pull REFERENCE DIRECTORY    writes DIRECTORY/config, and layers by digest
 //!     oci-client tags REFERENCE
+//!
+//! Signs in with OCI_USER and OCI_PASSWORD, if they are set.
 
 use std::error::Error;
 use std::{env, fs, path::Path};
@@ -21,7 +23,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         return Err("push, pull or tags, and a reference".into());
     };
     let reference: Reference = reference.parse()?;
-    let auth = RegistryAuth::Anonymous;
+    let auth = match (env::var("OCI_USER"), env::var("OCI_PASSWORD")) {
+        (Ok(user), Ok(password)) => RegistryAuth::Basic(user, password),
+        _ => RegistryAuth::Anonymous,
+    };
     let client = Client::new(ClientConfig {
         protocol: ClientProtocol::Http,
         ..Default::default()
