@@ -81,8 +81,11 @@ class Spindle:
     def stop(self, with_signal: int = signal.SIGTERM) -> int:
         """End it, and return its exit status."""
         assert self._process is not None
+        # Those that serve die with it, but nobody waits for them.
+        orphans = self.processes if with_signal == signal.SIGKILL else []
         self._process.send_signal(with_signal)
         status = self._process.wait(PATIENCE)
+        wait_for(lambda: not any(map(is_alive, orphans)), f"{orphans} to end")
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None
@@ -136,6 +139,18 @@ class Spindle:
     def ask(self, host: str, path: str = "/", **request: Any) -> tuple[int, bytes]:
         """Ask an application through the gateway."""
         return get(f"http://{self.gateway}{path}", headers={"Host": host}, **request)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether any of its threads is: the first one may have ended before the others."""
+    try:
+        states = [
+            task.joinpath("stat").read_text().rpartition(")")[2].split()[0]
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
+    except (FileNotFoundError, ProcessLookupError):  # one ends while we look
+        return Path(f"/proc/{pid}").exists()
+    return any(state not in "ZX" for state in states)
 
 
 def get(
