@@ -41,7 +41,9 @@ def list_keys(config: ConfigFile = None, data: Data = None) -> None:
 def rotate(
     now: Annotated[
         bool,
-        typer.Option("--now", help="Forget the old ones too: every token is invalid within a second."),
+        typer.Option(
+            "--now", help="Forget the old ones too: every token is invalid within a second."
+        ),
     ] = False,
     config: ConfigFile = None,
     data: Data = None,
