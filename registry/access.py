@@ -77,6 +77,18 @@ def _of_interest(headers: list[tuple[bytes, bytes]]) -> tuple[bytes, bytes, byte
     return request_id or secrets.token_hex(8).encode(), host, agent
 
 
+def request_id(scope: Scope) -> str:
+    """What the log calls this request; empty for one that did not pass through it."""
+    given = scope.get("state", {}).get("request_id", b"")
+    return given.decode("latin-1") if isinstance(given, bytes) else str(given)
+
+
+def address(scope: Scope) -> str:
+    """IP address of the client; empty on a Unix socket."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
 def shown_path(raw: bytes) -> str:
     """A path for the log: of the id of an upload only the beginning.
 

@@ -74,6 +74,11 @@ def at_the_terminal() -> str:
         return f"local:{os.geteuid()}"
 
 
+def done_at_the_terminal(action: str, *, reference: str = "", detail: str = "") -> Event:
+    """Of a command, after it did it."""
+    return Event(action, Outcome.DONE, at_the_terminal(), reference=reference, detail=detail)
+
+
 def token_issued(
     principal: str, *, address: str, request: str, life: int, scope: str = "", repository: str = ""
 ) -> Event:

@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from registry.audit import Audit, Event, NoAudit, Outcome, at_the_terminal
+from registry.audit import Audit, Event, NoAudit, Outcome
 from registry.settings import Config
 from storage.chain import Entry, Head
 from storage.filesystem.chained import ChainFiles
@@ -220,13 +220,6 @@ async def open_audit(
         yield audit
     finally:
         await audit.close()
-
-
-async def done_at_the_terminal(config: Config, action: str, reference: str, detail: str) -> None:
-    """Of a command, after it did it. Raises LayoutRefused or OSError."""
-    async with open_audit(config) as audit:
-        event = Event(action, Outcome.DONE, at_the_terminal(), reference=reference, detail=detail)
-        await audit.record(event)
 
 
 async def keep_noting(audit: Audit, every: float = HOURLY) -> None:

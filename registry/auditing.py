@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from registry.access import address, request_id
 from registry.audit import Audit, Event, NoAudit, Outcome
 from registry.auth.identity import ANYBODY
 from registry.errors import render
@@ -144,14 +145,12 @@ class Audited:
             return
         caller = state.get("caller")
         principal = ANYBODY if caller is None else caller.principal
-        request = state.get("request_id", b"")
-        client = scope.get("client")
         event = Event(
             _action(scope),
             Outcome.REFUSED if changed is None else Outcome.DONE,
             principal.text,
-            client[0] if client else "",
-            request.decode("latin-1") if isinstance(request, bytes) else str(request),
+            address(scope),
+            request_id(scope),
             str(scope.get("path_params", {}).get("repository", "")),
             status=status,
             detail=changed or "",

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from starlette.types import Message, Receive, Scope, Send
 
-from registry import auditing
+from registry import access, auditing
 from registry.audit import Audit, NoAudit
 from registry.auth.doorman import Caller
 from registry.auth.gate import Gate, Open
@@ -144,14 +144,12 @@ class Exchange:
     @property
     def request_id(self) -> str | None:
         """What the log of requests calls this one."""
-        given = self._scope.get("state", {}).get("request_id")
-        return given.decode("latin-1") if isinstance(given, bytes) else given
+        return access.request_id(self._scope) or None
 
     @property
     def address(self) -> str:
         """IP address of the client; empty on a Unix socket."""
-        client = self._scope.get("client")
-        return str(client[0]) if client else ""
+        return access.address(self._scope)
 
     def header(self, name: bytes) -> str | None:
         """A header by its lower-case name; repeated ones joined, as RFC 9110 section 5.3 reads."""

@@ -18,7 +18,8 @@ from typing import Any, Final, Generic, TypeVar
 
 from registry.addresses import Network, too_wide
 from registry.auth import trust
-from registry.auth.trust import Glob, Issuer
+from registry.auth.trust import Issuer
+from registry.auth.wildcard import Wildcard
 from registry.settings import NEVER, Age, Count, Seconds
 from storage.patterns import Pattern
 from storage.retention import Rule, Scope
@@ -260,7 +261,7 @@ def _algorithms(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _claims(value: Any) -> Mapping[str, tuple[Glob, ...]]:
+def _claims(value: Any) -> Mapping[str, tuple[Wildcard, ...]]:
     if not isinstance(value, dict) or not value:
         raise ValueError('takes a table, such as { repository = "acme/*" }')
     claims = {}
@@ -271,7 +272,7 @@ def _claims(value: Any) -> Mapping[str, tuple[Glob, ...]]:
                 f"{name} takes a text in which * stands for any characters, or a list of them; a"
                 ' number is written as a text, such as "42"'
             )
-        claims[name] = tuple(map(Glob, listed))
+        claims[name] = tuple(map(Wildcard, listed))
     return MappingProxyType(claims)
 
 

@@ -16,6 +16,7 @@ from typing import Final
 
 from starlette.types import Scope
 
+from registry.access import address, request_id
 from registry.auth.authority import called
 from registry.auth.gate import Access, Gate
 from registry.auth.identity import Credentials, Kind, Principal
@@ -123,12 +124,9 @@ class Doorman:
         of the path that should be a name, or empty.
         """
         authorization = _authorization(scope["headers"])
-        client = scope.get("client")
         try:
             principal = await self._gate.identify(
-                Credentials(
-                    authorization, client[0] if client else "", _id(scope), certified(scope)
-                )
+                Credentials(authorization, address(scope), request_id(scope), certified(scope))
             )
         except Unauthorized as error:
             if error.headers:
@@ -188,9 +186,3 @@ def _is_exchangeable(authorization: str | None) -> bool:
     if authorization is None or authorization[:7].lower() != "bearer ":
         return False
     return not authorization[7:].lstrip().startswith("spt_")
-
-
-def _id(scope: Scope) -> str:
-    """Of the request, in the log."""
-    given = scope.get("state", {}).get("request_id", b"")
-    return given.decode("latin-1") if isinstance(given, bytes) else str(given)

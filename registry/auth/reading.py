@@ -12,7 +12,8 @@ from typing import Any, Final, NoReturn
 
 from registry.auth import places
 from registry.auth.scope import Action, parse_action
-from registry.auth.who import CLAIMS, ISSUER, Claims, Who, Wildcard
+from registry.auth.who import CLAIMS, ISSUER, Claims, Who
+from registry.auth.wildcard import Wildcard
 from storage.errors import NameInvalid
 from storage.names import RepositoryName
 from storage.patterns import Pattern

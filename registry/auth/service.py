@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from registry.access import address, request_id
 from registry.audit import Audit, Event, NoAudit, Outcome
 from registry.auth import resources
 from registry.auth.gate import Gate
@@ -36,7 +37,7 @@ TOKEN_PATH: Final = "/auth/token"  # noqa: S105  # a path
 JWKS_PATH: Final = "/auth/jwks"
 
 _TOLD: Final = 8  # resources that the audit names of a token
-_TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105
+_TOKEN_EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"  # noqa: S105  # a name
 _ISSUED_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"
 
 
@@ -136,7 +137,7 @@ class TokenService:
                     raise OAuthError("invalid_grant", "no user has a name with a colon in it")
                 pair = base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
                 return await self._gate.identify(
-                    Credentials(f"Basic {pair}", _address(request), _id(request))
+                    Credentials(f"Basic {pair}", address(request.scope), request_id(request.scope))
                 )
             case "refresh_token" if self._refresh is not None:
                 principal = await self._refresh.redeem(one(fields, "refresh_token"))
@@ -191,8 +192,8 @@ class TokenService:
             "token.issue",
             Outcome.DONE,
             principal.text,
-            _address(request),
-            _id(request),
+            address(request.scope),
+            request_id(request.scope),
             status=200,
             detail=f"for {what}" + (", with a refresh token" if refresh else ""),
         )
@@ -250,20 +251,11 @@ def _credentials(request: Request) -> Credentials:
     """
     given = request.headers.getlist("authorization")
     if not given:
-        return Credentials(None, _address(request), _id(request))
+        return Credentials(None, address(request.scope), request_id(request.scope))
     scheme = given[0].partition(" ")[0].lower()
     if len(given) > 1 or scheme != "basic":
         raise Unauthorized("tokens are given for a user name and a password")
-    return Credentials(given[0], _address(request), _id(request))
-
-
-def _id(request: Request) -> str:
-    given = request.scope.get("state", {}).get("request_id", b"")
-    return given.decode("latin-1") if isinstance(given, bytes) else str(given)
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
+    return Credentials(given[0], address(request.scope), request_id(request.scope))
 
 
 def _query(request: Request) -> list[tuple[str, str]]:

@@ -15,48 +15,12 @@ from typing import Final
 
 from registry.addresses import Network
 from registry.auth.destination import Destination
+from registry.auth.wildcard import Wildcard
 
 ALGORITHMS: Final = ("RS256", "ES256", "EdDSA")
 MAX_AGE: Final = 3600.0
 """Seconds: Kubernetes' and GitLab's tokens are made for an hour."""
 OLDEST: Final = 24 * 3600.0
-
-
-class Glob:
-    """A text in which each * stands for any characters, also none. All else is itself."""
-
-    __slots__ = ("_parts", "text")
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self._parts = text.split("*")
-
-    def fits(self, value: str) -> bool:
-        """In time proportional to the two lengths at worst multiplied; both are short."""
-        first, *rest = self._parts
-        if not rest:
-            return value == self.text
-        *middle, last = rest
-        if len(value) < len(first) + len(last):
-            return False
-        if not value.startswith(first) or not value.endswith(last):
-            return False
-        at, end = len(first), len(value) - len(last)
-        for part in middle:  # the first place is the best one: it leaves most room
-            at = value.find(part, at, end)
-            if at < 0:
-                return False
-            at += len(part)
-        return True
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Glob) and self.text == other.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    def __repr__(self) -> str:
-        return f"Glob({self.text!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +42,7 @@ class Issuer:
     networks: tuple[Network, ...] = ()
     insecure: bool = False
     algorithms: tuple[str, ...] = ("RS256", "ES256")
-    claims: Mapping[str, tuple[Glob, ...]] = field(
+    claims: Mapping[str, tuple[Wildcard, ...]] = field(
         default_factory=lambda: MappingProxyType({}), hash=False
     )
     """Each of these a token must have, fitting one of the patterns."""

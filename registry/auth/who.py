@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from registry.auth.identity import Kind, Principal
+from registry.auth.wildcard import Wildcard
 
 CLAIMS: Final = "claims"
 ISSUER: Final = "issuer"
@@ -15,27 +16,6 @@ ISSUER: Final = "issuer"
 
 _NAME: Final = re.compile(r"[^\s:*]{1,255}")
 _ISSUER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Wildcard:
-    """A text in which * stands for any characters, also none; all else for itself."""
-
-    text: str
-
-    def fits(self, value: str) -> bool:
-        begin, *parts = self.text.split("*")
-        if not parts:
-            return value == begin
-        *middle, end = parts
-        if not (value.startswith(begin) and value.endswith(end)):
-            return False
-        at, stop = len(begin), len(value) - len(end)
-        for part in middle:  # the first place will do: what follows a * can only gain by it
-            if (found := value.find(part, at, stop)) < 0:
-                return False
-            at = found + len(part)
-        return at <= stop
 
 
 @dataclass(frozen=True, slots=True)

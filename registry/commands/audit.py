@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from registry.config import ConfigInvalid, load
+from registry.commands.options import Assignments, ConfigFile, Data, effective, stop
 
 if TYPE_CHECKING:
     from storage.chain import Checked, Head
@@ -26,16 +26,6 @@ command = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="SPINDLE_CONFIG", help="A TOML file of settings."),
-]
-Data = Annotated[str | None, typer.Option("--data", help="Where everything is kept.")]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any setting, by its dotted name."),
-]
 
 
 @command.command()
@@ -170,7 +160,7 @@ def _moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        _stop(f"--since {text!r} is no time: use 2026-05-01, 2026-05-01T12:00:00Z, or 12h")
+        stop(f"--since {text!r} is no time: use 2026-05-01, 2026-05-01T12:00:00Z, or 12h")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -180,7 +170,7 @@ def _parse_head(text: str | None) -> Head | None:
     try:
         return Head.parse(text) if text is not None else None
     except ValueError as error:
-        _stop(str(error))
+        stop(str(error))
 
 
 def _room(
@@ -190,19 +180,10 @@ def _room(
     from registry.audit_log import directory_of
     from storage.filesystem.layout import AuditRoom
 
-    flags = {"data": data} if data is not None else {}
-    for assignment in assignments or ():
-        name, equals, value = assignment.partition("=")
-        if not equals:
-            _stop(f"--set takes NAME=VALUE, not {assignment!r}")
-        flags[name.strip()] = value
-    try:
-        directory = directory_of(load(file, os.environ, flags))
-    except ConfigInvalid as error:
-        _stop(str(error))
+    directory = directory_of(effective(file, {"data": data}, assignments))
     room = AuditRoom(directory)
     if needed and not _read(room.files):
-        _stop(
+        stop(
             f"there is no audit in {directory}; name its data directory with --data, and see that"
             " audit.enabled is set"
         )
@@ -216,9 +197,4 @@ def _read(work: Callable[[], T]) -> T:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # as with `| head`
         raise typer.Exit(0) from None
     except OSError as error:
-        _stop(f"the audit cannot be read: {error}")
-
-
-def _stop(reason: str) -> NoReturn:
-    typer.echo(f"spindle: {reason}", err=True)
-    raise typer.Exit(2)
+        stop(f"the audit cannot be read: {error}")

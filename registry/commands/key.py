@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from registry.commands import display
-from registry.config import ConfigInvalid, load
+from registry.commands.options import ConfigFile, Data, effective, stop
 from registry.settings import Config
 
 if TYPE_CHECKING:  # cryptography takes its time to load
@@ -23,12 +22,6 @@ command = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="SPINDLE_CONFIG", help="A TOML file of settings."),
-]
-Data = Annotated[str | None, typer.Option("--data", help="Where everything is kept.")]
 
 
 @command.command("list")
@@ -82,7 +75,7 @@ def _run(
 ) -> None:
     """`said`: for the audit."""
     from registry import app
-    from registry.audit_log import done_at_the_terminal
+    from registry.audit import done_at_the_terminal
     from registry.auth.keys import Keys
     from storage.errors import StorageError
     from storage.filesystem.layout import Layout
@@ -94,17 +87,12 @@ def _run(
             await keys.open()
             await act(keys)
             if said:
-                await done_at_the_terminal(settings, "key.rotate", "", said)
+                await records.audit.record(done_at_the_terminal("key.rotate", detail=said))
 
+    settings = effective(config, {"data": data}, None)
     try:
-        settings = load(config, os.environ, {} if data is None else {"data": data})
         if not Layout.is_at(settings.data):
-            _stop(f"there is no data directory at {settings.data}")
+            stop(f"there is no data directory at {settings.data}")
         asyncio.run(run(settings))
-    except (ConfigInvalid, StorageError, OSError) as error:
-        _stop(str(error))
-
-
-def _stop(reason: str) -> NoReturn:
-    typer.echo(f"spindle: {reason}", err=True)
-    raise typer.Exit(2)
+    except (StorageError, OSError) as error:
+        stop(str(error))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from registry.commands import display
+from registry.commands.options import ConfigFile, Data, effective
 
 if TYPE_CHECKING:
     from registry.auth.identity import Principal
@@ -21,12 +21,6 @@ command = typer.Typer(
 
 DENIED = 1
 WRONG = 2  # the question makes no sense, or there is no policy to answer it
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", envvar="SPINDLE_CONFIG", help="A TOML file of settings."),
-]
-Data = Annotated[str | None, typer.Option("--data", help="Where everything is kept.")]
 
 
 @command.command()
@@ -128,12 +122,7 @@ def _claim(text: str) -> tuple[str, str]:
 
 
 def _settings(file: Path | None, data: str | None) -> Config:
-    from registry.config import ConfigInvalid, load
-
-    try:
-        return load(file, os.environ, {} if data is None else {"data": data})
-    except ConfigInvalid as error:
-        _stop(str(error))
+    return effective(file, {"data": data}, None)
 
 
 def _stop(reason: str, status: int = WRONG) -> NoReturn:

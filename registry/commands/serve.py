@@ -70,7 +70,7 @@ def _greet(config: Config, sockets: server.Sockets, secured: server.Pair) -> Non
     access, login, token = "whoever reaches it may push", "", ""
     if config.auth.enabled:
         access, login = f"sign in: docker login {here}", f"  docker login {here}\n"
-        token = "SPINDLE_TOKEN=... "  # noqa: S105
+        token = "SPINDLE_TOKEN=... "  # noqa: S105  # where one is to be filled in
     print(
         f"""\
 Spindle {version_of("spindle")}

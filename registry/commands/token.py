@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from registry.audit import Event, done_at_the_terminal
 from registry.commands import display
 from registry.commands.options import Assignments, ConfigFile, Data, effective, stop
 from registry.settings import NEVER, Age
@@ -67,8 +68,11 @@ def create(
     life = None if age == NEVER else float(age)
 
     settings = effective(config, {"data": data}, assignments)
-    robot, secret = _run(settings, lambda robots: robots.create(name, grants, life=life))
-    _tell(settings, "robot.create", robot.name, f"{_allowed(robot)}, {_until(robot)}")
+    robot, secret = _run(
+        settings,
+        lambda robots: robots.create(name, grants, life=life),
+        lambda made: [_told("robot.create", made[0], f"{_allowed(made[0])}, {_until(made[0])}")],
+    )
     typer.echo(
         f"robot {robot.name}, {_allowed(robot)}, {_until(robot)}; use it as a password with any"
         " user name. This is the only time that it is shown:",
@@ -109,8 +113,12 @@ def revoke(
 ) -> None:
     """Make a token worthless from the next request on."""
     settings = effective(config, {"data": data}, assignments)
-    for robot in _run(settings, lambda robots: robots.revoke(id_or_name)):
-        _tell(settings, "robot.revoke", robot.name, robot.id)
+    gone = _run(
+        settings,
+        lambda robots: robots.revoke(id_or_name),
+        lambda revoked: [_told("robot.revoke", robot, robot.id) for robot in revoked],
+    )
+    for robot in gone:
         print(f"{robot.name} ({robot.id}) is revoked")
 
 
@@ -132,24 +140,29 @@ def _ago(then: float, now: datetime) -> str:
     return f"{display.age(datetime.fromtimestamp(then).astimezone(), now)} ago"
 
 
-def _tell(config: Config, action: str, name: str, detail: str) -> None:
-    from registry.audit_log import done_at_the_terminal
-    from storage.errors import StorageError
-
-    try:
-        asyncio.run(done_at_the_terminal(config, action, f"robot:{name}", detail))
-    except (StorageError, OSError) as error:
-        stop(f"done, but not in the audit: {error}")
+def _told(action: str, robot: Robot, detail: str) -> Event:
+    return done_at_the_terminal(action, reference=f"robot:{robot.name}", detail=detail)
 
 
-def _run(config: Config, act: Callable[[Robots], Awaitable[T]]) -> T:
+def _run(
+    config: Config,
+    act: Callable[[Robots], Awaitable[T]],
+    told: Callable[[T], list[Event]] = lambda _: [],
+) -> T:
+    """`told`: for the audit, what was done."""
     from registry import app
     from registry.auth.robots import RobotRefused
     from storage.errors import StorageError
 
     async def acted() -> T:
         async with app.open_records(config) as records:
-            return await act(records.robots)
+            done = await act(records.robots)
+            try:
+                for event in told(done):
+                    await records.audit.record(event)
+            except OSError as error:
+                stop(f"done, but not in the audit: {error}")
+            return done
 
     try:
         return asyncio.run(acted())

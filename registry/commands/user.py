@@ -157,9 +157,14 @@ def _tell(settings: Config, action: str, name: str) -> None:
     """Raises OSError, StorageError: it is done then, and not in the audit."""
     import asyncio
 
-    from registry.audit_log import done_at_the_terminal
+    from registry.audit import done_at_the_terminal
+    from registry.audit_log import open_audit
 
-    asyncio.run(done_at_the_terminal(settings, action, f"user:{name}", ""))
+    async def tell() -> None:
+        async with open_audit(settings) as audit:
+            await audit.record(done_at_the_terminal(action, reference=f"user:{name}"))
+
+    asyncio.run(tell())
 
 
 @contextmanager

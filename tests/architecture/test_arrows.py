@@ -19,6 +19,7 @@ PURE = (
     *("storage.manifest", "storage.errors", "storage.patterns", "storage.retention"),
     *("registry.deploy.spin", "registry.deploy.apps", "registry.deploy.rollout"),
     *("registry.auth.scope", "registry.auth.identity", "registry.auth.who", "storage.chain"),
+    "registry.auth.wildcard",
     *("registry.auth.places", "registry.auth.reading", "registry.auth.policy"),
     *("registry.auth.users", "registry.auth.required", "registry.auth.authority"),
     *("registry.auth.resources", "registry.auth.jws", "registry.auth.fingerprint"),

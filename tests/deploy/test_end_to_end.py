@@ -16,7 +16,7 @@ import pytest
 from registry.demo import component
 from tests.deploy.oras import digest_of, locked_app, push
 from tests.deploy.runtimes.build import build
-from tests.servers import SPINDLE, Spindle, get, wait_for
+from tests.servers import SPINDLE, Spindle, get, is_alive, wait_for
 from tests.tools import run
 
 HOST = "hello.acme.localhost"
@@ -272,7 +272,7 @@ def test_after_kill_9_the_app_answers_without_a_push_and_no_process_is_left(
 
     server.stop(signal.SIGKILL)
 
-    wait_for(lambda: not any(map(alive, before)), "the workers to end with their server")
+    wait_for(lambda: not any(map(is_alive, before)), "the workers to end with their server")
     server.start()
     wait_for(lambda: server.ask(HOST)[0] == 200, "the app to answer again")
     assert b"still here" in server.ask(HOST)[1]
@@ -288,7 +288,7 @@ def test_a_stopped_server_leaves_no_process(server: Spindle, tmp_path: Path) -> 
     status = server.stop(signal.SIGTERM)
 
     assert status == 0
-    assert not any(map(alive, before))
+    assert not any(map(is_alive, before))
 
 
 def test_with_two_registry_workers_a_push_through_any_of_them_runs(tmp_path: Path) -> None:
@@ -299,7 +299,7 @@ def test_with_two_registry_workers_a_push_through_any_of_them_runs(tmp_path: Pat
         assert b"number 2" in server.ask(HOST)[1]
         before = descendants(server.pid)
         assert server.stop(signal.SIGTERM) == 0
-        assert not any(map(alive, before))
+        assert not any(map(is_alive, before))
 
 
 def test_a_registry_worker_that_dies_is_replaced(tmp_path: Path) -> None:
@@ -377,12 +377,3 @@ def descendants(pid: int) -> list[int]:
         found += below
         waiting += below
     return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.durability.wire import Broken, Line
-from tests.servers import Spindle, wait_for
+from tests.servers import Spindle, is_alive, wait_for
 
 _TRIES: Final = 2000  # connections; which worker takes one is the kernel's choice
 
@@ -47,9 +47,7 @@ class Workers:
     @property
     def registry(self) -> list[int]:
         """The processes that serve the registry now."""
-        return [
-            pid for pid in self._children() if pid != self._applications and _state(pid) not in "ZX"
-        ]
+        return [pid for pid in self._children() if pid != self._applications and is_alive(pid)]
 
     @property
     def files(self) -> int:
@@ -132,7 +130,7 @@ class Workers:
     def bury(self) -> None:
         """Until nothing of a server that was killed is left, so that it can be started again."""
         self._server.stop(signal.SIGKILL)
-        wait_for(lambda: all(_state(pid) in "ZX" for pid in self._killed), "the server to be dead")
+        wait_for(lambda: not any(map(is_alive, self._killed)), "the server to be dead")
 
 
 def _last(pair: str) -> int:
@@ -143,10 +141,3 @@ def _last(pair: str) -> int:
 def _read(path: str) -> str:
     with open(path) as file:
         return file.read()
-
-
-def _state(pid: int) -> str:
-    try:
-        return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return "X"

@@ -17,17 +17,11 @@ import pytest
 
 from registry import demo
 from registry.deploy.runtimes.wasmtime import EmbeddedRuntime
+from tests.servers import is_alive
 
 as_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="a worker's environment and files are hidden from other users"
 )
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.fixture
@@ -137,7 +131,7 @@ async def test_a_request_that_nothing_inside_can_end_is_ended_from_outside(
         await exchange.send(h11.EndOfMessage())
         await exchange.event()
         os.kill(pid, signal.SIGSTOP)  # stands for whatever the worker itself cannot notice
-        await until(lambda: not alive(pid))
+        await until(lambda: not is_alive(pid))
     assert (await running.request("/hello")).status == 200
     fresh = running.instance.pids
     await asyncio.sleep(0.6)  # two looks: what the dead worker left behind is not held against it
@@ -171,7 +165,7 @@ async def test_a_stop_ends_requests_that_do_not_end(start, app, python_app):
         await exchange.send(h11.EndOfMessage())
         await exchange.event()
         await running.instance.stop(0.3)
-        assert not any(alive(pid) for pid in pids)
+        assert not any(is_alive(pid) for pid in pids)
 
 
 async def test_a_second_stop_in_a_hurry_ends_the_first(start, app, python_app, until):
@@ -204,7 +198,7 @@ async def test_a_stop_leaves_nothing_behind(start, hello):
     running = await start(hello, workers=2)
     pids, address = running.instance.pids, running.instance.address.unix
     await running.instance.stop(5.0)
-    assert not any(alive(pid) for pid in pids)
+    assert not any(is_alive(pid) for pid in pids)
     assert not address.parent.exists()
     with pytest.raises(FileNotFoundError):
         await asyncio.open_unix_connection(str(address))
@@ -315,11 +309,11 @@ async def test_a_server_that_is_killed_leaves_no_worker(
     try:
         pids = json.loads(await parent.stdout.readline())
         assert len(pids) == 2
-        assert all(alive(pid) for pid in pids)
+        assert all(is_alive(pid) for pid in pids)
     finally:
         parent.kill()
         await parent.wait()
-    await until(lambda: not any(alive(pid) for pid in pids))
+    await until(lambda: not any(is_alive(pid) for pid in pids))
     # Nobody was left to remove the socket: the next server does.
     assert list(tmp_path.glob("spindle-*"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.auth.trust import Glob, Issuer
+from registry.auth.trust import Issuer
+from registry.auth.wildcard import Wildcard
 from registry.config import ConfigInvalid, as_toml, load
 from registry.settings import Config
 
@@ -64,9 +65,9 @@ def test_what_the_tables_say(file: Path) -> None:
             "https://token.actions.githubusercontent.com",
             audience="https://registry.example.org",
             claims={
-                "repository": (Glob("acme/*"),),
-                "ref": (Glob("refs/heads/main"), Glob("refs/tags/v*")),
-                'odd "name"': (Glob("a\\b"),),
+                "repository": (Wildcard("acme/*"),),
+                "ref": (Wildcard("refs/heads/main"), Wildcard("refs/tags/v*")),
+                'odd "name"': (Wildcard("a\\b"),),
             },
             max_age=600,
         ),
@@ -170,11 +171,11 @@ def test_what_cannot_be_is_told_by_table_and_key(
 def test_a_star_stands_for_any_characters(
     pattern: str, fitting: list[str], other: list[str]
 ) -> None:
-    assert all(Glob(pattern).fits(one) for one in fitting)
-    assert not any(Glob(pattern).fits(one) for one in other)
+    assert all(Wildcard(pattern).fits(one) for one in fitting)
+    assert not any(Wildcard(pattern).fits(one) for one in other)
 
 
 @given(st.text("ab*/.", max_size=8), st.text("ab/.\n", max_size=12))
 def test_a_pattern_is_what_a_regular_expression_would_be(pattern: str, value: str) -> None:
     expression = ".*".join(map(re.escape, pattern.split("*")))
-    assert Glob(pattern).fits(value) is bool(re.fullmatch(expression, value, re.S))
+    assert Wildcard(pattern).fits(value) is bool(re.fullmatch(expression, value, re.S))

@@ -15,7 +15,8 @@ import structlog
 from registry.auth.identity import Kind, Principal
 from registry.auth.issuers import Federation
 from registry.auth.oidc import TokenRefused
-from registry.auth.trust import Glob, Issuer
+from registry.auth.trust import Issuer
+from registry.auth.wildcard import Wildcard
 from registry.errors import Unauthorized
 from tests.registry.auth.certificates import Certificate
 from tests.registry.auth.minting import Signer
@@ -162,7 +163,10 @@ async def test_claims_are_texts_numbers_and_booleans(platform: Platform) -> None
 
 
 async def test_an_issuer_can_be_asked_for_certain_claims(platform: Platform) -> None:
-    wanted = {"repository": (Glob("acme/*"), Glob("shop/one")), "ref": (Glob("refs/heads/*"),)}
+    wanted = {
+        "repository": (Wildcard("acme/*"), Wildcard("shop/one")),
+        "ref": (Wildcard("refs/heads/*"),),
+    }
     federation = platform.federation(claims=wanted)
     ref = "refs/heads/feature/x"
 
@@ -178,7 +182,7 @@ async def test_an_issuer_can_be_asked_for_certain_claims(platform: Platform) -> 
         assert "is not as the settings ask" in await refused(federation, platform.token(**bad))
 
     assert federation.trusts(good)
-    assert not platform.federation(claims={"actor": (Glob("*"),)}).trusts(good)
+    assert not platform.federation(claims={"actor": (Wildcard("*"),)}).trusts(good)
     assert not platform.federation(name="loc").trusts(good)
     assert not federation.trusts(Principal(Kind.USER, "local:x", good.claims))
 
