@@ -396,7 +396,8 @@ def test_containerd_gets_its_tokens_by_a_post(
         hand.push(f"shop/post-{client.program}")
         assert {asked.status for asked in proxy.said("POST", "^/auth/token")} == {200}
         assert proxy.said("GET", "^/auth/token") == []
-        hand = arrive(client, (client.program, "not the password"), proxy.registry)
+        # A name of its own: another test was wrong as `client.program`, and waits get longer.
+        hand = arrive(client, (f"{client.program}-post", "not the password"), proxy.registry)
         hand.push(f"shop/post-{client.program}", ok=False)
         # Refused as RFC 6749 wants it, it tries the other form: one password, two attempts.
         assert proxy.said("POST", "^/auth/token")[-1].status == 400
