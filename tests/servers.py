@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 SPINDLE = Path(sys.executable).with_name("spindle")
-PATIENCE = 20.0  # seconds after which something that should happen counts as failed
+PATIENCE = 60.0  # seconds after which something that should happen counts as failed
 
 
 class Spindle:

@@ -29,7 +29,7 @@ from tests.deploy import artifacts
 from tests.deploy.artifacts import Artifact
 
 DOMAIN = "apps.example"
-PATIENCE = 30.0  # seconds after which something that should happen counts as failed
+PATIENCE = 60.0  # seconds after which something that should happen counts as failed
 HELLO = "demo/hello"
 
 
